@@ -1,10 +1,10 @@
 //! The work on the files of one backup: snapshots are taken, and the newest is restored and compared.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::Context;
-use event::Span;
+use event::{Span, Time};
 use tokio::sync::Notify;
 
 use crate::board::{Board, OnBoard};
@@ -12,7 +12,8 @@ use crate::checks;
 use crate::config::{FilesSettings, Kind};
 use crate::events::{Taken, Tested};
 use crate::files::{Files, FilesError, Point, RestoreOptions};
-use crate::job::{AGAIN_MIN, FIRST_TEST_AFTER, read_time, remove_folder, settle, twice, until, wait};
+use crate::job::{AGAIN_MIN, remove_folder, twice, until, wait};
+use crate::restore_tests::{self, Outcome, RestoreTests};
 use crate::sealed::Repository;
 
 /// The work on the files of one backup.
@@ -105,35 +106,61 @@ impl FilesJob {
 
     /// Restores the newest snapshot each [`FilesJob::restore_every`], until the engine stops.
     pub(crate) async fn tests(self: Arc<Self>, context: Context) {
-        let remembered = self.work.join("tested");
-        let mut again = AGAIN_MIN;
-        while !context.stop.is_cancelled() {
-            let now = context.clock.now();
-            let due = read_time(&remembered).map_or(now + FIRST_TEST_AFTER, |last| last + self.restore_every);
-            until(&context, &self.board, (self.name(), Kind::Restore), due, &self.test_now).await;
-            if context.stop.is_cancelled() {
-                return;
-            }
-            let tested = self.test(&context).await;
-            let lost = (context.clock.now() - tested.took).since(tested.to).max(Span::ZERO);
-            again = if settle(&context, &self.board, &remembered, tested, lost).await {
-                AGAIN_MIN
-            } else {
-                wait(&context, again).await;
-                twice(again)
-            };
-        }
+        restore_tests::run(&*self, &context).await;
+    }
+}
+
+impl RestoreTests for FilesJob {
+    fn name(&self) -> &str {
+        self.name()
     }
 
-    async fn test(&self, context: &Context) -> Tested {
+    fn board(&self) -> &Board {
+        &self.board
+    }
+
+    fn work(&self) -> &Path {
+        &self.work
+    }
+
+    fn every(&self) -> Span {
+        self.restore_every
+    }
+
+    fn asked(&self) -> &Notify {
+        &self.test_now
+    }
+
+    async fn first(&self, context: &Context) -> Option<Time> {
+        let snapshots = self.files.snapshots(context, &self.repository).await.ok()?;
+        snapshots.first().map(|snapshot| snapshot.at)
+    }
+
+    async fn test(&self, context: &Context, wanted: Option<Time>) -> Outcome {
         let began = context.clock.monotonic();
-        let to = context.clock.now();
+        let to = wanted.unwrap_or_else(|| context.clock.now());
+        let mut is_of_instant = wanted.is_some();
         let folder = self.work.join("restored");
         let watcher = OnBoard { board: &self.board, name: self.name(), kind: Kind::Restore };
+        let mut tested = Tested {
+            backup: self.name().to_owned(),
+            to,
+            set: None,
+            error: None,
+            checks: Vec::new(),
+            bytes: 0,
+            took: Span::ZERO,
+        };
         let restored = async {
             remove_folder(&folder).await.map_err(|error| error.to_string())?;
             let options = RestoreOptions { without_devices: true, ..RestoreOptions::default() };
-            let point = Point::At(to);
+            if wanted.is_none()
+                && let Ok(snapshots) = self.files.snapshots(context, &self.repository).await
+                && let Some(newest) = snapshots.last()
+            {
+                (tested.to, is_of_instant) = (newest.at, true);
+            }
+            let point = Point::At(tested.to);
             let restored = self.files.restore(context, &self.repository, &point, &folder, options, &watcher).await;
             let checked = match &restored {
                 Ok(_) => checks::run(context, &self.settings.checks, &folder).await,
@@ -147,18 +174,9 @@ impl FilesJob {
                 Err(format!("{} could not be restored", restored.unwritten))
             }
         };
-        let mut tested = Tested {
-            backup: self.name().to_owned(),
-            to,
-            set: None,
-            error: None,
-            checks: Vec::new(),
-            bytes: 0,
-            took: Span::ZERO,
-        };
         match restored.await {
             Ok((restored, checked)) => {
-                tested.to = restored.snapshot.at;
+                tested.to = wanted.unwrap_or(restored.snapshot.at);
                 tested.set = Some(restored.snapshot.id);
                 tested.bytes = restored.bytes;
                 tested.error = checks::failure(&checked);
@@ -167,6 +185,7 @@ impl FilesJob {
             Err(error) => tested.error = Some(error),
         }
         tested.took = context.clock.monotonic().since(began);
-        tested
+        let lost = (context.clock.now() - tested.took).since(tested.to).max(Span::ZERO);
+        Outcome { tested, lost, notes: Vec::new(), is_of_instant }
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::Context;
-use event::evidence::Restored;
 use event::{Monotonic, Span, Time};
 use tokio::sync::Notify;
 
@@ -18,6 +17,7 @@ use crate::database::{Database, DatabaseError, Problem, Shipped};
 use crate::dependents;
 use crate::events::{Taken, Tested};
 use crate::restorable::restorable;
+use crate::restore_tests::{self, Outcome, RestoreTests};
 use crate::sealed::{Catalog, Manifest, Repository};
 use crate::sources::{self, Asked};
 
@@ -245,92 +245,7 @@ impl Job {
 
     /// Restores a random instant each [`Job::restore_every`], until the engine stops.
     pub(crate) async fn tests(self: Arc<Self>, context: Context) {
-        let remembered = self.work.join("tested");
-        let mut again = AGAIN_MIN;
-        while !context.stop.is_cancelled() {
-            let now = context.clock.now();
-            let last = read_time(&remembered);
-            let due = last.map_or(now + FIRST_TEST_AFTER, |last| last + self.restore_every);
-            until(&context, &self.board, (self.name(), Kind::Restore), due, &self.test_now).await;
-            if context.stop.is_cancelled() {
-                return;
-            }
-            let (tested, lost, notes) = self.test(&context).await;
-            let is_well = settle(&context, &self.board, &remembered, tested, lost).await;
-            if is_well {
-                self.board.change(self.name(), Kind::Restore, |line| line.notes.extend(notes));
-            }
-            again = if is_well {
-                AGAIN_MIN
-            } else {
-                wait(&context, again).await;
-                twice(again)
-            };
-        }
-    }
-
-    /// What a test has shown, how old the newest instant was that could be restored when it began, and what could not be asked.
-    async fn test(&self, context: &Context) -> (Tested, Span, Vec<String>) {
-        let began = context.clock.monotonic();
-        let folder = self.work.join("restored");
-        let mut tested = Tested {
-            backup: self.name().to_owned(),
-            to: context.clock.now(),
-            set: None,
-            error: None,
-            checks: Vec::new(),
-            bytes: 0,
-            took: Span::ZERO,
-        };
-        let (mut lost, mut notes) = (Span::ZERO, Vec::new());
-        let restored = async {
-            remove_folder(&folder).await?;
-            let scratch = self.work.join("scratch");
-            remove_folder(&scratch).await?;
-            let watcher = OnBoard { board: &self.board, name: self.name(), kind: Kind::Restore };
-            let mut doubts = String::new();
-            for _ in 0..INSTANTS_MAX {
-                (tested.to, lost) = self.random_instant(context).await?;
-                let (into, work) = (folder.clone(), scratch.clone());
-                let restored =
-                    sources::restore(context, &self.repository, self.name(), tested.to, &into, &work, &watcher).await;
-                let asked = match &restored {
-                    Ok(restored) if restored.doubts.is_empty() => {
-                        let remembered = self.work.join(CANARY);
-                        let of = (&self.settings, Some(remembered.as_path()));
-                        sources::check(context, &self.repository, of, restored, &work, &watcher).await
-                    }
-                    _ => Ok(Asked::default()),
-                };
-                remove_folder(&folder).await?;
-                remove_folder(&scratch).await?;
-                let restored = restored?;
-                if restored.doubts.is_empty() {
-                    return Ok((restored, asked?));
-                }
-                doubts = restored.doubts.join("; ");
-            }
-            Err(DatabaseError::Unreachable(format!(
-                "what is restored to {} is not known to be exact: {doubts}",
-                tested.to
-            )))
-        };
-        match restored.await {
-            Ok((restored, asked)) => {
-                if !restored.passed_over.is_empty() {
-                    tracing::error!(backup = self.name(), "the newest base is of no use: another one is taken");
-                    self.base_now.notify_one();
-                }
-                tested.set = Some(restored.set);
-                tested.bytes = restored.bytes;
-                tested.error = checks::failure(&asked.checks);
-                tested.checks = asked.checks;
-                notes = asked.notes;
-            }
-            Err(error) => tested.error = Some(error.to_string()),
-        }
-        tested.took = context.clock.monotonic().since(began);
-        (tested, lost, notes)
+        restore_tests::run(&*self, &context).await;
     }
 
     /// An instant, each one of all that can be restored as likely as any other; and how old the newest of them is.
@@ -357,35 +272,100 @@ impl Job {
     }
 }
 
-/// Records what a restore test has shown, for the team and for everybody, and whether it was exact; `lost` is how old the newest
-/// instant was that could be restored when it began. When it was made is remembered in a file.
-pub(crate) async fn settle(context: &Context, board: &Board, remembered: &Path, tested: Tested, lost: Span) -> bool {
-    let name = &*tested.backup;
-    if let Err(error) = context.recorder.record(&tested).await {
-        tracing::error!(%error, "a restore test is not recorded");
+impl RestoreTests for Job {
+    fn name(&self) -> &str {
+        self.name()
     }
-    if let Some(error) = tested.error {
-        tracing::error!(backup = name, error, "a restore test failed");
-        board.failed(name, Kind::Restore, error);
-        return false;
+
+    fn board(&self) -> &Board {
+        &self.board
     }
-    let now = context.clock.now();
-    if let Err(error) = std::fs::write(remembered, now.to_rfc3339()) {
-        tracing::warn!(%error, "when a restore test was made can't be written down");
+
+    fn work(&self) -> &Path {
+        &self.work
     }
-    let note = format!("{} was restored in {}", tested.to, tested.took.coarse());
-    board.change(name, Kind::Restore, |line| {
-        line.notes = vec![note];
-        (line.last_bytes, line.last_took, line.lost) = (Some(tested.bytes), Some(tested.took), Some(lost));
-    });
-    board.succeeded(name, Kind::Restore, now);
-    if let Some(probe) = Kind::Restore.probe(name) {
-        let restored = Restored { probe, at: now, took: tested.took, lost };
-        if let Err(error) = context.recorder.record(&restored).await {
-            tracing::error!(%error, "a restore is not recorded");
+
+    fn every(&self) -> Span {
+        self.restore_every
+    }
+
+    fn asked(&self) -> &Notify {
+        &self.test_now
+    }
+
+    async fn first(&self, _: &Context) -> Option<Time> {
+        let catalog = Catalog::read(&self.repository, self.name()).await.ok()?;
+        let stretches = restorable(&self.repository, &catalog).await.ok()?;
+        stretches.iter().map(|stretch| stretch.from).min()
+    }
+
+    async fn test(&self, context: &Context, to: Option<Time>) -> Outcome {
+        let began = context.clock.monotonic();
+        let folder = self.work.join("restored");
+        let mut tested = Tested {
+            backup: self.name().to_owned(),
+            to: to.unwrap_or_else(|| context.clock.now()),
+            set: None,
+            error: None,
+            checks: Vec::new(),
+            bytes: 0,
+            took: Span::ZERO,
+        };
+        let (mut lost, mut notes, mut is_of_instant) = (Span::ZERO, Vec::new(), to.is_some());
+        let restored = async {
+            remove_folder(&folder).await?;
+            let scratch = self.work.join("scratch");
+            remove_folder(&scratch).await?;
+            let watcher = OnBoard { board: &self.board, name: self.name(), kind: Kind::Restore };
+            let mut doubts = String::new();
+            for _ in 0..if to.is_some() { 1 } else { INSTANTS_MAX } {
+                if to.is_none() {
+                    (tested.to, lost) = self.random_instant(context).await?;
+                    is_of_instant = true;
+                }
+                let (into, work) = (folder.clone(), scratch.clone());
+                let restored =
+                    sources::restore(context, &self.repository, self.name(), tested.to, &into, &work, &watcher).await;
+                let asked = match &restored {
+                    Ok(restored) if restored.doubts.is_empty() => {
+                        let remembered = self.work.join(CANARY);
+                        let of = (&self.settings, Some(remembered.as_path()));
+                        sources::check(context, &self.repository, of, restored, &work, &watcher).await
+                    }
+                    _ => Ok(Asked::default()),
+                };
+                remove_folder(&folder).await?;
+                remove_folder(&scratch).await?;
+                let restored = restored?;
+                if restored.doubts.is_empty() {
+                    return Ok((restored, asked?));
+                }
+                doubts = restored.doubts.join("; ");
+                // Another one may be known to be exact.
+                is_of_instant = to.is_some();
+            }
+            Err(DatabaseError::Unreachable(format!(
+                "what is restored to {} is not known to be exact: {doubts}",
+                tested.to
+            )))
+        };
+        match restored.await {
+            Ok((restored, asked)) => {
+                if !restored.passed_over.is_empty() {
+                    tracing::error!(backup = self.name(), "the newest base is of no use: another one is taken");
+                    self.base_now.notify_one();
+                }
+                tested.set = Some(restored.set);
+                tested.bytes = restored.bytes;
+                tested.error = checks::failure(&asked.checks);
+                tested.checks = asked.checks;
+                notes = asked.notes;
+            }
+            Err(error) => tested.error = Some(error.to_string()),
         }
+        tested.took = context.clock.monotonic().since(began);
+        Outcome { tested, lost, notes, is_of_instant }
     }
-    true
 }
 
 /// Removes a folder of ours with all that is in it.

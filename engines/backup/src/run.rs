@@ -17,6 +17,7 @@ use crate::config::{
 };
 use crate::door::{BackupDoor, Order, Wish};
 use crate::events::Detail;
+use crate::failed::FailedInstants;
 use crate::figures::Figures;
 use crate::files::Lease;
 use crate::files_job::FilesJob;
@@ -226,6 +227,7 @@ impl<'a> Session<'a> {
                 settings,
             });
             make_folder(&job.work);
+            FailedInstants::read(&job.work).show(&self.engine.board, &job.settings.name);
             self.jobs.push(Arc::clone(&job));
             self.work.spawn(Arc::clone(&job).look(context.clone()));
             self.work.spawn(Arc::clone(&job).follow(context.clone()));
@@ -248,6 +250,7 @@ impl<'a> Session<'a> {
                 settings: settings.clone(),
             });
             make_folder(&job.work);
+            FailedInstants::read(&job.work).show(&self.engine.board, &job.settings.name);
             self.file_jobs.push(Arc::clone(&job));
             self.work.spawn(Arc::clone(&job).take(context.clone()));
             self.work.spawn(job.tests(context.clone()));
