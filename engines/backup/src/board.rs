@@ -68,8 +68,8 @@ struct Lines {
     /// When a success was last said.
     said: BTreeMap<(String, Kind), Time>,
     unsaid: Vec<Succeeded>,
-    /// Logs that have a gap, by backup.
-    broken: BTreeMap<String, String>,
+    /// Logs that have a gap, by backup; `None` of one that was looked at and has none.
+    broken: BTreeMap<String, Option<String>>,
     /// Why no rows of a canary are committed, by backup.
     canaries: BTreeMap<String, String>,
     /// What is wrong with the copies.
@@ -148,13 +148,24 @@ impl Board {
         });
     }
 
-    /// The log of a backup has a gap, or has none any more.
-    pub(crate) fn log_broken(&self, name: &str, why: Option<String>) {
-        let mut lines = self.lock();
-        match why {
-            Some(why) => _ = lines.broken.insert(name.to_owned(), why),
-            None => _ = lines.broken.remove(name),
-        }
+    /// The log of a backup has a gap.
+    pub(crate) fn log_broken(&self, name: &str, why: &str) {
+        self.lock().broken.insert(name.to_owned(), Some(why.to_owned()));
+    }
+
+    /// A base was taken behind the gap.
+    pub(crate) fn log_mended(&self, name: &str) {
+        self.lock().broken.insert(name.to_owned(), None);
+    }
+
+    /// What was received of a log before has no gap.
+    pub(crate) fn no_gap_found(&self, name: &str) {
+        self.lock().broken.entry(name.to_owned()).or_default();
+    }
+
+    /// Whether the log of a backup has a gap; `None` while nobody has looked.
+    pub(crate) fn is_broken(&self, name: &str) -> Option<bool> {
+        self.lock().broken.get(name).map(Option::is_some)
     }
 
     /// No row of the canary of a backup was committed, or one was.
@@ -221,7 +232,8 @@ impl Board {
 
     /// Logs with a gap, with the reason.
     pub(crate) fn broken(&self) -> BTreeMap<String, String> {
-        self.lock().broken.clone()
+        let broken = self.lock().broken.clone();
+        broken.into_iter().filter_map(|(name, why)| Some((name, why?))).collect()
     }
 
     /// What is wrong with the copies.

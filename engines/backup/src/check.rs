@@ -2,12 +2,13 @@
 //! its log ends.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use engine::Watcher;
 use event::Time;
 
-use crate::database::DatabaseError;
+use crate::database::{DatabaseError, PieceHead};
 use crate::restorable::restorable;
 use crate::sealed::{Catalog, Repository, RepositoryError, key_name};
 use crate::sources;
@@ -79,22 +80,51 @@ async fn gaps(repository: &Arc<Repository>, catalog: &Catalog) -> Result<Vec<Str
     for log in catalog.logs().await? {
         let of: Vec<_> = stretches.iter().filter(|stretch| stretch.log.as_deref() == Some(&*log)).collect();
         for pair in of.windows(2) {
-            let (end, next) = (pair[0].through, pair[1].from);
-            wrong.push(format!("the log {log} has a gap: what lies between {end} and {next} can't be restored"));
-        }
-        let ends = of.last().map(|last| last.through);
-        let newest = match catalog.last_piece(&log).await? {
-            Some(last) => repository.fetch_head(&last.folder, &last.name.to_string()).await.ok(),
-            None => None,
-        };
-        let newest: Option<Time> = newest
-            .and_then(|head| serde_json::from_slice::<crate::database::PieceHead>(&head).ok())
-            .map(|head| head.through);
-        if let (Some(ends), Some(newest)) = (ends, newest)
-            && ends < newest
-        {
-            wrong.push(format!("the log {log} has a gap: what lies between {ends} and {newest} can't be restored"));
+            wrong.push(gap(&log, pair[0].through, pair[1].from));
         }
     }
+    let open = open_gaps(repository, catalog).await?;
+    wrong.extend(open.iter().filter(|gap| gap.end.is_some()).map(ToString::to_string));
     Ok(wrong)
+}
+
+fn gap(log: &str, end: Time, next: Time) -> String {
+    format!("the log {log} has a gap: what lies between {end} and {next} can't be restored")
+}
+
+/// A log that goes on behind what the bases reach.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct OpenGap {
+    /// The log.
+    log: String,
+    /// Up to where a base reaches; `None` where none is of this log.
+    end: Option<Time>,
+    /// Up to where it was received.
+    pub(crate) through: Time,
+}
+
+impl fmt::Display for OpenGap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { log, end, through } = self;
+        match end {
+            Some(end) => f.write_str(&gap(log, *end, *through)),
+            None => write!(f, "the log {log} has no base: what it holds until {through} can't be restored"),
+        }
+    }
+}
+
+/// The logs that go on behind what the bases reach: what comes there can't be restored without another base.
+pub(crate) async fn open_gaps(repository: &Arc<Repository>, catalog: &Catalog) -> Result<Vec<OpenGap>, DatabaseError> {
+    let stretches = restorable(repository, catalog).await?;
+    let mut open = Vec::new();
+    for log in catalog.logs().await? {
+        let Some(last) = catalog.last_piece(&log).await? else { continue };
+        let Ok(head) = repository.fetch_head(&last.folder, &last.name.to_string()).await else { continue };
+        let Ok(PieceHead { through, .. }) = serde_json::from_slice(&head) else { continue };
+        let end = stretches.iter().rfind(|stretch| stretch.log.as_deref() == Some(&*log)).map(|last| last.through);
+        if end.is_none_or(|end| end < through) {
+            open.push(OpenGap { log, end, through });
+        }
+    }
+    Ok(open)
 }

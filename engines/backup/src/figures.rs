@@ -204,7 +204,7 @@ mod tests {
         ] {
             assert!(lines.iter().any(|line| line == expected), "{expected} is not in {lines:#?}");
         }
-        board.log_broken("shop-db", Some("a gap".to_owned()));
+        board.log_broken("shop-db", "a gap");
         let lines = shown(&figures);
         assert!(lines.contains(&"garant_backup_log_broken{backup=\"shop-db\"} 1".to_owned()), "{lines:#?}");
         assert!(!lines.iter().any(|line| line.starts_with("garant_backup_restorable")), "{lines:#?}");

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::board::{Board, OnBoard};
 use crate::canary;
+use crate::check::{self, OpenGap};
 use crate::checks;
 use crate::config::{Canary, DatabaseSettings, Kind};
 use crate::database::{Database, DatabaseError, Problem, Shipped};
@@ -28,7 +29,7 @@ const AGAIN_MAX: Span = Span::from_secs(600);
 const LOOK_EVERY: Span = Span::from_secs(300);
 /// How many instants a restore test draws, where what was restored is not known to be exact.
 const INSTANTS_MAX: usize = 3;
-/// How often the locks of what can be restored are looked at.
+/// How often the locks of what can be restored, and the ends of the log, are looked at.
 const LOCKED_EVERY: Span = Span::from_secs(3600);
 /// How long after the first base the first restore test waits.
 pub(crate) const FIRST_TEST_AFTER: Span = Span::from_secs(120);
@@ -67,14 +68,14 @@ impl Job {
                 // The agent may have been killed before it took a base for a new log.
                 let is_without = !came && bases.iter().all(|base| base.manifest.log.as_ref() != Some(&shipped.log));
                 came = true;
-                job.board.change(job.name(), Kind::Log, |line| line.log_bytes += shipped.bytes);
-                job.board.succeeded(job.name(), Kind::Log, shipped.through);
                 // The first log of a backup replaces none, and its first base is due anyway.
                 if (shipped.is_new_log || is_without) && !bases.is_empty() {
                     let why = "the log that there was has ended: a new base is taken, and what lies between can't be restored";
-                    job.board.log_broken(job.name(), Some(why.to_owned()));
+                    job.board.log_broken(job.name(), why);
                     job.base_now.notify_one();
                 }
+                job.board.change(job.name(), Kind::Log, |line| line.log_bytes += shipped.bytes);
+                job.board.succeeded(job.name(), Kind::Log, shipped.through);
                 if shipped.needs_base {
                     tracing::info!(
                         backup = job.name(),
@@ -126,6 +127,9 @@ impl Job {
                 lock_at = Monotonic(now.0.saturating_add(LOCKED_EVERY.micros()));
                 if let Err(error) = self.keep_locked().await {
                     tracing::warn!(backup = self.name(), %error, "whether what can be restored is locked is not known");
+                }
+                if let Err(error) = self.look_for_gaps().await {
+                    tracing::warn!(backup = self.name(), %error, "whether the log has a gap is not known");
                 }
             }
             let next = match self.next_base(context.clock.now()).await {
@@ -180,6 +184,22 @@ impl Job {
         Ok(if full_due <= due { (Kind::Full, full_due) } else { (Kind::Incremental, due) })
     }
 
+    /// Has a base taken where the log goes on behind a gap and no base does: the agent may have been killed before it was whole.
+    async fn look_for_gaps(&self) -> Result<(), DatabaseError> {
+        let catalog = Catalog::read(&self.repository, self.name()).await?;
+        let newest = catalog.sets.iter().map(|set| set.manifest.consistent_at).max();
+        // A log that ends before the newest base is an older one, or is still to come as far; without a base the first one is due anyway.
+        let is_open = |gap: &OpenGap| newest.is_some_and(|newest| gap.through > newest);
+        match check::open_gaps(&self.repository, &catalog).await?.into_iter().find(is_open) {
+            Some(gap) => {
+                self.board.log_broken(self.name(), &format!("{gap}: a new base is taken"));
+                self.base_now.notify_one();
+            }
+            None => self.board.no_gap_found(self.name()),
+        }
+        Ok(())
+    }
+
     /// Has what can be restored locked for as long as it is kept, where the next base is late.
     async fn keep_locked(&self) -> Result<(), DatabaseError> {
         let catalog = Catalog::read(&self.repository, self.name()).await?;
@@ -222,7 +242,7 @@ impl Job {
             if self.settings.incremental_every.is_some() {
                 self.board.succeeded(self.name(), Kind::Incremental, manifest.consistent_at);
             }
-            self.board.log_broken(self.name(), None);
+            self.board.log_mended(self.name());
         }
         Ok(())
     }
@@ -412,7 +432,7 @@ pub(crate) async fn until(context: &Context, board: &Board, of: (&str, Kind), du
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use engine::BoxFuture;
     use engine::Watcher;
     use engine::clock::SimClock;
@@ -424,6 +444,22 @@ mod tests {
     use crate::config::Connection;
     use crate::objects::Directory;
     use crate::sealed::{Copy, RepositoryKey, SetWriter};
+
+    /// Settings of a database that nobody asks.
+    pub(crate) fn settings(name: &str) -> DatabaseSettings {
+        DatabaseSettings {
+            name: name.into(),
+            service: None,
+            connection: Connection { socket: "/nowhere".into(), user: None, password: None },
+            full_every: Span::from_days(1),
+            incremental_every: None,
+            checks: Vec::new(),
+            canary: None,
+            data: None,
+            stop: Vec::new(),
+            start: Vec::new(),
+        }
+    }
 
     /// A database that goes on with a log that it has begun before.
     struct GoesOn {
@@ -492,21 +528,8 @@ mod tests {
         base.finish(|manifest| manifest.log = Some("000001-first".into())).await.expect("finished");
         for (log, is_due) in [("000001-first", false), ("000002-second", true)] {
             let has_shipped = Arc::new(Notify::new());
-            let connection = Connection { socket: "/nowhere".into(), user: None, password: None };
-            let settings = DatabaseSettings {
-                name: "shop".into(),
-                service: None,
-                connection,
-                full_every: Span::from_days(1),
-                incremental_every: None,
-                checks: Vec::new(),
-                canary: None,
-                data: None,
-                stop: Vec::new(),
-                start: Vec::new(),
-            };
             let job = Arc::new(Job {
-                settings,
+                settings: settings("shop"),
                 database: Arc::new(GoesOn { log, has_shipped: Arc::clone(&has_shipped) }),
                 repository: Arc::clone(&repository),
                 board: Arc::default(),

@@ -171,7 +171,8 @@ mod tests {
     use engine::sim::World;
 
     use super::*;
-    use crate::config::{Connection, DatabaseSettings, SecretPlace, Settings};
+    use crate::config::{SecretPlace, Settings};
+    use crate::job::tests::settings;
 
     fn at(second: i64) -> Time {
         Time::from_secs(1_796_000_000 + second)
@@ -241,21 +242,9 @@ mod tests {
     fn board() -> Board {
         let board = Board::default();
         let (day, key) = (Span::from_days(1), SecretPlace::File("/nowhere".into()));
-        let shop = DatabaseSettings {
-            name: "shop".into(),
-            service: None,
-            connection: Connection { socket: "/nowhere".into(), user: None, password: None },
-            full_every: day,
-            incremental_every: None,
-            checks: Vec::new(),
-            canary: None,
-            data: None,
-            stop: Vec::new(),
-            start: Vec::new(),
-        };
         let (copies, postgres, files) = (Vec::new(), Vec::new(), Vec::new());
         let service = "backup".parse().expect("a name");
-        let mariadb = vec![shop];
+        let mariadb = vec![settings("shop")];
         board.configure(&Settings { service, key, keep: day, restore_every: day, copies, mariadb, postgres, files });
         board
     }

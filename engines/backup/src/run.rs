@@ -302,7 +302,6 @@ impl<'a> Session<'a> {
     fn seen(&self) -> Seen {
         let mut seen = Seen::default();
         let lines = self.engine.board.lines();
-        let broken = self.engine.board.broken();
         let (copies_wrong, away) = (!self.copies_wrong().is_empty(), self.all_away());
         let residency = self.engine.board.residency();
         let (elsewhere, together) =
@@ -316,12 +315,14 @@ impl<'a> Session<'a> {
                 if is_failing || line.succeeded.is_some() {
                     seen.probes.push((probe.clone(), service.clone(), !is_failing));
                 }
+                // A gap may have been open before a restart: it is not over because nobody has looked yet.
+                let is_broken = if kind == Kind::Log { self.engine.board.is_broken(name) } else { Some(false) };
                 let findings = [
-                    (BACKUP_FAILING, is_failing),
-                    (COPIES_UNEQUAL, kind == Kind::Full && copies_wrong),
-                    (COPY_ELSEWHERE, kind == Kind::Full && elsewhere),
-                    (COPIES_TOGETHER, kind == Kind::Full && together),
-                    (LOG_BROKEN, kind == Kind::Log && broken.contains_key(name)),
+                    (BACKUP_FAILING, Some(is_failing)),
+                    (COPIES_UNEQUAL, Some(kind == Kind::Full && copies_wrong)),
+                    (COPY_ELSEWHERE, Some(kind == Kind::Full && elsewhere)),
+                    (COPIES_TOGETHER, Some(kind == Kind::Full && together)),
+                    (LOG_BROKEN, is_broken),
                 ];
                 if is_unknown
                     && kind == Kind::Full
@@ -330,8 +331,10 @@ impl<'a> Session<'a> {
                     seen.unknown.push((finding, probe.clone()));
                 }
                 for (finding, open) in findings {
-                    if let Ok(finding) = finding.parse() {
-                        seen.findings.push((finding, probe.clone(), open));
+                    let Ok(finding) = finding.parse() else { continue };
+                    match open {
+                        Some(open) => seen.findings.push((finding, probe.clone(), open)),
+                        None => seen.unknown.push((finding, probe.clone())),
                     }
                 }
             }

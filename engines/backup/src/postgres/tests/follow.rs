@@ -1,13 +1,20 @@
 //! Receiving, while things happen to the server, to the repository and to us.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use drawn::Draws;
+use event::Span;
+use tokio::sync::Notify;
 
 use super::super::Lsn;
 use super::cluster::{Cluster, Follower, Kept, as_postgres, context, now, rewound, run};
+use crate::check::open_gaps;
 use crate::database::Database as _;
+use crate::job::Job;
+use crate::job::tests::settings;
+use crate::restorable::restorable;
 use crate::sealed::{Catalog, LogPiece};
 
 /// All pieces of the only log, in order, and its bytes.
@@ -175,6 +182,62 @@ async fn what_the_server_has_thrown_away_is_a_gap_that_is_seen() {
         let (_, _, more) = pieces(&kept, &log, 1, Lsn(16 << 20)).await;
         assert!(more, "there is more behind what is missing");
     }
+}
+
+/// BK-2: the agent was killed between a gap in the log and the base that it needs: it is seen at the next start, and a base is asked for.
+#[tokio::test]
+async fn a_gap_without_a_base_behind_it_is_seen_after_a_restart() {
+    let small = "min_wal_size = '32MB'\nmax_wal_size = '32MB'";
+    let (cluster, kept) = with_table(small).await;
+    let of = cluster.backup();
+    let mut follower = Follower::start(&of, &kept.repository);
+    follower.next().await.expect("a piece");
+    of.take_base(&context(), &kept.repository, true, &()).await.expect("a base");
+    cluster.ask(WORK).await;
+    follower.through(now()).await;
+    follower.stop().await;
+    cluster.drop_slot().await;
+    for _ in 0..6 {
+        cluster.ask(WORK).await;
+        cluster.ask("select pg_switch_wal()").await;
+        cluster.ask("checkpoint").await;
+    }
+    let mut follower = Follower::start(&of, &kept.repository);
+    cluster.ask("insert into t values (0, 'behind the gap')").await;
+    follower.through(now()).await;
+    let behind = follower.kill().await.pop().expect("a piece");
+
+    let job = Arc::new(Job {
+        settings: settings("crm-db"),
+        database: Arc::new(of.clone()),
+        repository: Arc::clone(&kept.repository),
+        board: Arc::default(),
+        restore_every: Span::from_days(1),
+        work: kept.folder.path().with_extension("work"),
+        base_now: Notify::new(),
+        test_now: Notify::new(),
+    });
+    let context = context();
+    let bases = tokio::spawn(Arc::clone(&job).bases(context.clone()));
+    while job.board.is_broken("crm-db").is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let why = job.board.broken().remove("crm-db").unwrap_or_default();
+    assert!(why.contains("has a gap"), "{why}");
+    let sets = async || Catalog::read(&kept.repository, "crm-db").await.expect("read").sets.len();
+    while sets().await == 1 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    context.stop.cancel();
+    bases.await.expect("no panic");
+    let mut follower = Follower::start(&of, &kept.repository);
+    cluster.ask("insert into t values (0, 'behind the base')").await;
+    follower.through(now()).await;
+    follower.stop().await;
+    let catalog = Catalog::read(&kept.repository, "crm-db").await.expect("read");
+    let all = restorable(&kept.repository, &catalog).await.expect("read");
+    assert!(all.len() == 2 && all[0].through < behind.through && behind.through < all[1].through, "{all:?}");
+    assert_eq!(open_gaps(&kept.repository, &catalog).await.expect("read"), []);
 }
 
 /// A slot that was dropped loses nothing while the server still has what comes next.
