@@ -5,6 +5,8 @@ use engine::door::{Access, Call, Door, Listeners, Method, Mount, Reply};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::events::Rewound;
+
 /// The mount of the commands.
 pub(crate) const API: &str = "/api/v1/backup";
 /// Longest body.
@@ -23,6 +25,8 @@ pub(crate) enum Wish {
         /// `full` or `restore`.
         kind: String,
     },
+    /// That something is done to the data of this host is to be journaled.
+    Journal(Rewound),
 }
 
 /// A wish, and where its answer goes.
@@ -61,7 +65,7 @@ impl Door for BackupDoor {
         Box::pin(async move {
             match (call.method, &call.segments()[..]) {
                 (Method::Get, ["status"]) => self.ask(Wish::Status).await,
-                (Method::Post, ["run"]) => match call.json::<Wish>() {
+                (Method::Post, ["run" | "rewound"]) => match call.json::<Wish>() {
                     Ok(wish) => self.ask(wish).await,
                     Err(reply) => reply,
                 },

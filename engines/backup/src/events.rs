@@ -79,6 +79,41 @@ impl Body for Destroyed {
     const KIND: Kind = Kind::team("backup.destroyed", Family::Monitoring);
 }
 
+/// A rewind of a live database: said before anything of it is changed, and when it has ended.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Rewound {
+    /// The backup.
+    pub(crate) backup: String,
+    /// The instant.
+    pub(crate) to: Time,
+    /// How far it is.
+    pub(crate) state: RewindState,
+    /// Whether it goes on though what was committed last is not in the repository.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) unshipped: bool,
+    /// Why it has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+}
+
+/// How far a rewind is.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RewindState {
+    /// It was confirmed, and begins.
+    Intended,
+    /// What was restored is in the place of the data.
+    Done,
+    /// It has ended before; `error` says why.
+    Failed,
+    /// The data of before is in its place again.
+    Undone,
+}
+
+impl Body for Rewound {
+    const KIND: Kind = Kind::team("backup.rewound", Family::Monitoring);
+}
+
 /// What the findings are about, in words for the team; the channels of garant send it along.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub(crate) struct Detail {
@@ -96,4 +131,4 @@ impl Body for Detail {
 }
 
 /// All of them.
-pub const KINDS: &[Kind] = &[Taken::KIND, Tested::KIND, Destroyed::KIND, Detail::KIND];
+pub const KINDS: &[Kind] = &[Taken::KIND, Tested::KIND, Destroyed::KIND, Rewound::KIND, Detail::KIND];

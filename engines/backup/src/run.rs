@@ -183,7 +183,7 @@ impl<'a> Session<'a> {
                         return Err(EngineError::new(format!("the work on a backup has ended: {error}")));
                     }
                 }
-                Some((wish, answer)) = orders.recv() => drop(answer.send(self.answer(&wish))),
+                Some((wish, answer)) = orders.recv() => drop(answer.send(self.answer(&wish).await)),
             }
         }
     }
@@ -374,8 +374,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn answer(&self, wish: &Wish) -> Reply {
+    async fn answer(&self, wish: &Wish) -> Reply {
         match wish {
+            Wish::Journal(rewound) => match self.context.recorder.record(rewound).await {
+                Ok(_) => Reply::json(&json!({ "journaled": rewound.backup })),
+                Err(error) => Reply::error(503, &format!("it can't be recorded: {error}")),
+            },
             Wish::Status => Reply::json(&self.status()),
             Wish::Run { name, kind } => {
                 let job = self.jobs.iter().find(|job| job.settings.name == *name);

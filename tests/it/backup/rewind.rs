@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{folder, kind, now, read, reads, until_shipped};
+use super::{entries, folder, kind, now, read, reads, until_shipped};
 use crate::harness::{Up, command, eventually, pause, transcript};
 
 /// A server that is started and stopped by scripts, as by a unit. Killed when dropped.
@@ -124,6 +124,9 @@ fn is_rewound(server: &Scripted, up: &Up, of_loss: &str, restored: impl Fn(&Path
     assert_eq!(server.sql("SELECT COUNT(*) FROM ledger"), "2");
     assert!(Path::new(done["old"].as_str().expect("a path")).is_dir(), "{done}");
     assert!(!server.at("data.garant-rewind").exists());
+    // What was restored and removed again has changed nothing; the promotion is journaled, once, over the kill.
+    let states = || entries(at, "backup.rewound").iter().map(|it| it["state"].clone()).collect::<Vec<_>>();
+    eventually("the rewind in the journal", || (states() == ["intended", "done"]).then_some(()));
 
     // The log behind it is another one, with a base of its own, and each instant of before is still there.
     eventually("a new base", || {

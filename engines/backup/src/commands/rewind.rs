@@ -19,6 +19,7 @@ use crate::checks;
 use crate::config::DatabaseSettings;
 use crate::database::{Around, Commit, DatabaseError};
 use crate::door::{API, Wish};
+use crate::events::{RewindState, Rewound};
 use crate::rewind::{JOURNAL, Journal, Layout, NotPromoted, Rewind, Step, can_be_replaced, lock};
 use crate::sealed::Repository;
 use crate::sources;
@@ -31,6 +32,8 @@ const WAITS: u8 = 5;
 const EACH: u16 = 5;
 /// Where systemd runs.
 const SYSTEMD: &str = "/run/systemd/system";
+/// Longest cause in an entry of the journal, in characters.
+const CAUSE_MAX: usize = 2000;
 /// Longest answer of a person.
 const ANSWER_BYTES_MAX: u64 = 100;
 
@@ -125,9 +128,9 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
     let mut unshipped = matches.get_flag("unshipped");
     let mut found = found;
     loop {
-        found = promote(matches, command, &database, found, unshipped)?;
+        found = promote_journaled(matches, command, &database, found, unshipped)?;
         let Some(why) = found.waits.clone() else { break };
-        command.note(&format!("Not everything that was committed is in the repository: {why}"));
+        command.note(&why);
         let question = "Promote all the same? What is missing there stays in the old directory. Write yes: ";
         if is_told || unshipped || !asked(question) {
             return Ok(waiting(matches, command, &found, (WAITS, " --unshipped")));
@@ -407,6 +410,51 @@ fn rule(command: &mut dyn CommandContext, to: Time) {
     command.line(&rule);
 }
 
+/// Promotes what was restored, with an entry of the journal before and behind it. Where no agent takes the first one, nothing ships the
+/// log either: it goes on for `unshipped` alone.
+fn promote_journaled(
+    matches: &ArgMatches,
+    command: &mut dyn CommandContext,
+    database: &DatabaseSettings,
+    outcome: Outcome,
+    unshipped: bool,
+) -> Result<Outcome, Failure> {
+    let of = (outcome.journal.backup.clone(), outcome.journal.to, unshipped);
+    let is_begun = !matches!(outcome.journal.step, Step::Restoring | Step::Restored);
+    if !is_begun && let Err(why) = entry(matches, command, &of, RewindState::Intended, None) {
+        if !unshipped {
+            let why = format!("No agent journals what is done, and ships the log: {why}");
+            return Ok(Outcome { waits: Some(why), ..outcome });
+        }
+        command.note(&format!("The rewind is not in the journal: {why}"));
+    }
+    let promoted = promote(matches, command, database, outcome, unshipped);
+    let (state, error) = match &promoted {
+        Ok(Outcome { waits: None, .. }) => (RewindState::Done, None),
+        Ok(Outcome { waits, .. }) => (RewindState::Failed, waits.clone()),
+        Err(failure) => (RewindState::Failed, Some(failure.to_string())),
+    };
+    if let Err(why) = entry(matches, command, &of, state, error) {
+        command.note(&format!("How the rewind has ended is not in the journal: {why}"));
+    }
+    promoted
+}
+
+/// Has the agent of this host write an entry of the journal.
+fn entry(
+    matches: &ArgMatches,
+    command: &dyn CommandContext,
+    (backup, to, unshipped): &(String, Time, bool),
+    state: RewindState,
+    error: Option<String>,
+) -> Result<(), Failure> {
+    let error = error.map(|error| error.chars().take(CAUSE_MAX).collect());
+    let rewound = Rewound { backup: backup.clone(), to: *to, state, unshipped: *unshipped, error };
+    let question = Question::post(API).segment("rewound").json(&Wish::Journal(rewound))?;
+    let agent = matches.get_one::<PathBuf>("agent").map(PathBuf::as_path);
+    command.ask_agent(agent, question)?.accepted("it does not take the entry").map(drop)
+}
+
 fn promote(
     matches: &ArgMatches,
     command: &mut dyn CommandContext,
@@ -423,7 +471,10 @@ fn promote(
             let mut rewind = Rewind { context, repository: &repository, live: &*live, watcher: &*watcher, journal };
             match rewind.promote(unshipped).await {
                 Ok(()) => Ok(Outcome { journal: rewind.journal, around, waits: None }),
-                Err(NotPromoted::Unshipped(why)) => Ok(Outcome { journal: rewind.journal, around, waits: Some(why) }),
+                Err(NotPromoted::Unshipped(why)) => {
+                    let why = format!("Not everything that was committed is in the repository: {why}");
+                    Ok(Outcome { journal: rewind.journal, around, waits: Some(why) })
+                }
                 Err(NotPromoted::Failed(error)) => Err(interrupted(&database.name, &error)),
             }
         })
@@ -442,14 +493,24 @@ fn undo(matches: &ArgMatches, command: &mut dyn CommandContext, database: &Datab
     let journal = journal.ok_or_else(|| no_rewind(&database.name))?;
     let _lock = lock(&layout.data).map_err(|why| Failure::new(why).code(2))?;
     let settings = database.clone();
-    let journal = with_repository(matches, command, |context, _, repository| {
+    let of = (journal.backup.clone(), journal.to, false);
+    let has_changed = !matches!(journal.step, Step::Restoring | Step::Restored);
+    let undone = with_repository(matches, command, |context, _, repository| {
         Box::pin(async move {
             let live = sources::live(&settings, Path::new("/"));
             let mut rewind = Rewind { context, repository: &repository, live: &*live, watcher: &*watcher, journal };
             rewind.undo().await.map_err(|error| interrupted(&settings.name, &error))?;
             Ok(rewind.journal)
         })
-    })?;
+    });
+    if has_changed {
+        let error = undone.as_ref().err().map(ToString::to_string);
+        let state = if error.is_some() { RewindState::Failed } else { RewindState::Undone };
+        if let Err(why) = entry(matches, command, &of, state, error) {
+            command.note(&format!("That it is undone is not in the journal: {why}"));
+        }
+    }
+    let journal = undone?;
     let is_left = journal.aside.exists();
     if wants_json(matches) {
         command.json(&json_of(&Outcome { journal, around: Vec::new(), waits: None }, "undone"));
