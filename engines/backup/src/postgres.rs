@@ -134,6 +134,11 @@ impl Postgres {
         plan::through(repository, catalog, set).await
     }
 
+    /// Gives tables their names, where a server on what was restored knows them.
+    pub(crate) async fn name_tables(server: &dyn Examined, around: &mut [Around]) -> Result<(), String> {
+        around::name_tables(server, around).await
+    }
+
     /// The transactions around the instant `to`, `each` on either side at most.
     ///
     /// # Errors

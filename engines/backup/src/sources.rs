@@ -188,3 +188,26 @@ pub(crate) async fn around(
         Postgres::around(repository, of, watcher).await
     }
 }
+
+/// Names the tables that transactions have touched, as far as a server on what was restored knows them.
+pub(crate) async fn name_tables(
+    context: &Context,
+    repository: &Arc<Repository>,
+    settings: &DatabaseSettings,
+    (restored, around): (&Restored, &mut [Around]),
+    work: &Path,
+) {
+    // The log of MariaDB has the names.
+    if settings.is_mariadb() || around.iter().all(|around| around.touched.is_empty()) {
+        return;
+    }
+    let named = async {
+        let server = examined(context, repository, settings, restored, work).await?;
+        let named = Postgres::name_tables(&*server, around).await.map_err(DatabaseError::Database);
+        server.stop().await?;
+        named
+    };
+    if let Err(error) = named.await {
+        tracing::warn!(backup = settings.name, %error, "tables are shown by the numbers of their files");
+    }
+}

@@ -105,7 +105,7 @@ fn is_rewound(server: &Scripted, up: &Up, of_loss: &str, restored: impl Fn(&Path
     assert_eq!(waits.status.code(), Some(5), "{said}");
     assert!(said.contains("passed: two rows") && said.contains("garant rewind shop-db --resume --yes"), "{said}");
     let (shown, lost) = said.split_once("────────").expect("the instant");
-    assert!(shown.contains("insert") && lost.contains(of_loss), "{said}");
+    assert!(shown.contains("insert") && shown.contains("ledger") && lost.contains(of_loss), "{said}");
     assert_eq!(server.try_sql("SELECT COUNT(*) FROM ledger"), None, "nothing has changed");
     let again = rewind(&["--to", &before]);
     assert_eq!(again.status.code(), Some(2), "{}", transcript(&again));

@@ -271,10 +271,11 @@ async fn restore(
     journal.remove_restored(watcher)?;
     journal.write(Step::Restoring)?;
     let (work, to) = (journal.work(), journal.to);
-    let around = sources::around(context, repository, settings, (to, each), &work, watcher).await?;
+    let mut around = sources::around(context, repository, settings, (to, each), &work, watcher).await?;
     let (name, aside) = (&settings.name, journal.aside.clone());
     let restored = sources::restore(context, repository, name, to, &aside, &work, watcher).await?;
     let asked = sources::check(context, repository, (settings, None), &restored, &work, watcher).await?;
+    sources::name_tables(context, repository, settings, (&restored, &mut around), &work).await;
     journal.checks = asked.checks;
     journal.restored = Some(restored);
     match std::fs::remove_dir_all(&work) {

@@ -1,5 +1,5 @@
 //! The transactions around an instant, for people who choose it: when, which, and what they touched, as far as the log says that
-//! without values. Tables are named by the numbers of their files, which is all that the log knows of them.
+//! without values. The log knows tables by the numbers of their files alone; what was restored knows their names.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -11,6 +11,7 @@ use super::log_files::Committed;
 use super::plan::{Failure, plan, read_head};
 use super::records::{Change, Record, Records, Relation};
 use crate::bases::Bases;
+use crate::checks::Examined;
 use crate::database::{Around, DatabaseError, TOUCHED_MAX, Watcher};
 use crate::sealed::{Catalog, Repository};
 
@@ -49,10 +50,50 @@ impl Tally {
         let tables = self.tables.iter().map(|(relation, counts)| {
             let words = ["inserted", "updated", "deleted"].into_iter().zip(counts).filter(|(_, count)| **count > 0);
             let words: Vec<String> = words.map(|(word, count)| format!("{count} {word}")).collect();
-            format!("the table in the file {}/{}: {}", relation.database, relation.file, words.join(", "))
+            format!("{}: {}", in_file(relation.database, relation.file), words.join(", "))
         });
         dropped.into_iter().chain(tables).take(TOUCHED_MAX).collect()
     }
+}
+
+/// The words for a table that has no name in the log.
+fn in_file(database: u32, file: u32) -> String {
+    format!("the table in the file {database}/{file}")
+}
+
+/// How long names are waited for.
+const NAMED_WITHIN: Span = Span::from_secs(30);
+/// All databases.
+const DATABASES: &str = "select oid, datname from pg_database where datallowconn";
+/// The files of all tables of a database, with their names.
+const TABLES: &str = "select pg_relation_filenode(c.oid), format('%I.%I', n.nspname, c.relname) from pg_class c \
+                      join pg_namespace n on n.oid = c.relnamespace where pg_relation_filenode(c.oid) is not null";
+
+/// Gives tables their names, where a server on what was restored knows them: what was made or written anew behind the instant keeps
+/// the number of its file.
+pub(super) async fn name_tables(server: &dyn Examined, around: &mut [Around]) -> Result<(), String> {
+    for row in server.ask("postgres", DATABASES, NAMED_WITHIN, u16::MAX).await? {
+        let [Some(number), Some(database)] = row.as_slice() else { continue };
+        let Ok(number) = number.parse() else { continue };
+        let of_it = in_file(number, 0);
+        let of_it = of_it.trim_end_matches('0');
+        if !around.iter().flat_map(|around| &around.touched).any(|words| words.starts_with(of_it)) {
+            continue;
+        }
+        let mut names = BTreeMap::new();
+        for row in server.ask(database, TABLES, NAMED_WITHIN, u16::MAX).await? {
+            if let [Some(file), Some(name)] = row.as_slice()
+                && let Ok(file) = file.parse()
+            {
+                names.insert(in_file(number, file), format!("{name} of {database}"));
+            }
+        }
+        for words in around.iter_mut().flat_map(|around| &mut around.touched) {
+            let named = words.split_once(": ").and_then(|(table, rest)| Some(format!("{}: {rest}", names.get(table)?)));
+            *words = named.unwrap_or_else(|| std::mem::take(words));
+        }
+    }
+    Ok(())
 }
 
 /// Counts what transactions do, and keeps those around the instant.
