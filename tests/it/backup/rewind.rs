@@ -109,6 +109,9 @@ fn is_rewound(server: &Scripted, up: &Up, of_loss: &str, restored: impl Fn(&Path
     assert_eq!(server.try_sql("SELECT COUNT(*) FROM ledger"), None, "nothing has changed");
     let again = rewind(&["--to", &before]);
     assert_eq!(again.status.code(), Some(2), "{}", transcript(&again));
+    let unsaid = rewind(&["--resume", "--yes", "--agent", "/nowhere"]);
+    assert_eq!(unsaid.status.code(), Some(5), "{}", transcript(&unsaid));
+    assert!(transcript(&unsaid).contains("No agent journals what is done"), "{}", transcript(&unsaid));
     let undone = rewind(&["--undo"]);
     assert!(undone.status.success(), "{}", transcript(&undone));
     assert_eq!(server.try_sql("SELECT COUNT(*) FROM ledger"), None, "nothing has changed");
