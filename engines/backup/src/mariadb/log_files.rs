@@ -17,7 +17,7 @@ use crate::sealed::{PieceName, unhex};
 /// How far the clock of a server is believed to be ahead of that of the agent.
 const APART_MAX: Span = Span::from_secs(2);
 /// Bytes of a GTID event that are read: its header, its number and its domain.
-const GTID_BYTES: usize = HEADER_BYTES + 8 + 4;
+const GTID_BYTES: usize = HEADER_BYTES + 8 + 4 + 1;
 /// Most bytes of a statement that are read.
 const QUERY_BYTES_MAX: usize = 64 * 1024;
 
@@ -61,8 +61,8 @@ pub(super) struct Cut {
     pub(super) position: Position,
     /// The last transaction that belongs to it, behind the base.
     pub(super) last: Option<Transaction>,
-    /// The last number of each domain and server, behind the base.
-    pub(super) reached: BTreeMap<(u32, u32), u64>,
+    /// The last of each domain and server, behind the base.
+    pub(super) reached: BTreeMap<(u32, u32), Gtid>,
     /// From when to when nobody watched the log, where transactions of that time lie around the cut.
     pub(super) unwatched: Option<(Time, Time)>,
 }
@@ -251,8 +251,7 @@ impl Transactions {
                 cut.position = position.min(transaction.position);
                 return Ok((cut, Some(transaction)));
             }
-            let Gtid { domain, server, sequence } = transaction.gtid;
-            cut.reached.insert((domain, server), sequence);
+            cut.reached.insert((transaction.gtid.domain, transaction.gtid.server), transaction.gtid);
             cut.last = Some(transaction);
         }
         Ok((cut, None))
@@ -321,7 +320,7 @@ mod tests {
         files.add(&name(1, 0, bytes.len() as u64), &facts(1, None), &bytes).expect("added");
         let (cut, next) = files.transactions().cut(&files, window, Time::from_secs(to)).expect("found");
         let number = |transaction: Option<Transaction>| transaction.map(|it| it.gtid.sequence);
-        assert_eq!(cut.reached.get(&(0, 7)).copied(), number(cut.last));
+        assert_eq!(cut.reached.get(&(0, 7)).map(|gtid| gtid.sequence), number(cut.last));
         (number(cut.last), number(next), (cut.position.at - start) / TRANSACTION)
     }
 

@@ -19,6 +19,7 @@ use event::Span;
 use super::Asking as _;
 use super::base::{BaseFacts, option, write_defaults};
 use super::connection::{Connection, OpenError, password_hash};
+use super::events::Gtid;
 use super::packets::ProtocolError;
 use crate::blank::Blank;
 use crate::checks::without_data;
@@ -234,7 +235,7 @@ impl PrivateServer {
     }
 
     /// Fails unless what was played is exactly what was to be: the last number of each domain and server.
-    pub(super) async fn assert_reached(&mut self, wanted: &BTreeMap<(u32, u32), u64>) -> Result<(), DatabaseError> {
+    pub(super) async fn assert_reached(&mut self, wanted: &BTreeMap<(u32, u32), Gtid>) -> Result<(), DatabaseError> {
         let state = self.tell("SELECT @@global.gtid_binlog_state").await?;
         let own = format!("-{NUMBER}-");
         let reached: BTreeSet<String> = state
@@ -243,8 +244,13 @@ impl PrivateServer {
             .filter(|gtid| !gtid.is_empty() && !gtid.contains(&own))
             .map(str::to_owned)
             .collect();
-        let wanted: BTreeSet<String> =
-            wanted.iter().map(|((domain, server), sequence)| format!("{domain}-{server}-{sequence}")).collect();
+        let wanted: BTreeSet<String> = wanted
+            .values()
+            .map(|gtid| {
+                let behind = Gtid { sequence: gtid.sequence.saturating_add(1), ..*gtid }.to_string();
+                if gtid.has_rows_behind && reached.contains(&behind) { behind } else { gtid.to_string() }
+            })
+            .collect();
         if reached == wanted {
             return Ok(());
         }

@@ -348,7 +348,7 @@ mod tests {
         assert_eq!((first.start, first.end, clock.now()), (0, 10, Time::from_secs(1002)), "at first it is quick");
         assert_eq!(first.head.through, Time::from_secs(100), "nothing proves more");
         waiting.left();
-        let gtid = Gtid { domain: 0, server: 7, sequence: 1 };
+        let gtid = Gtid { domain: 0, server: 7, sequence: 1, has_rows_behind: false };
         waiting.push(&[2; 10], true, Some((gtid, Time::from_secs(1002))));
         waiting.mark(mark(&clock, 1, 20));
         waiting.mark(mark(&clock, 1, 21));

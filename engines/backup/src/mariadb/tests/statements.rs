@@ -147,3 +147,29 @@ async fn a_long_statement_belongs_to_when_it_was_committed() {
     let rows = Server::on(place).await.rows("SELECT id FROM shop.orders").await;
     assert_eq!(rows.len(), 2);
 }
+
+/// BK-2: CREATE TABLE … SELECT is one commit in the log and two where it is played; a restore may end with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_made_of_rows_may_be_the_last_commit() {
+    let server = Server::new(&[]).await;
+    let shelf = Shelf::new();
+    let mut following = Following::of(&server, &shelf);
+    following.next().await;
+    server.run(&["CREATE DATABASE shop", "CREATE TABLE shop.a (i INT)", "INSERT INTO shop.a VALUES (1), (2)"]).await;
+    base(&server, &shelf, true).await;
+    let mut instants = Vec::new();
+    for engine in ["InnoDB", "MyISAM", "Aria"] {
+        server.run(&[&*format!("CREATE TABLE shop.{engine} ENGINE={engine} SELECT i, UUID() AS u FROM shop.a")]).await;
+        instants.push((next_second().await, engine, server.rows(&format!("SELECT * FROM shop.{engine}")).await));
+    }
+    server.run(&["INSERT INTO shop.a VALUES (3)"]).await;
+    next_second().await;
+    following.caught_up().await;
+    following.stop().await;
+    for (to, engine, rows) in instants {
+        let place = Place::new();
+        let restored = place.restore(&shelf, to).await.expect(engine);
+        assert_eq!(restored.doubts, Vec::<String>::new(), "{engine}");
+        assert_eq!(Server::on(place).await.rows(&format!("SELECT * FROM shop.{engine}")).await, rows, "{engine}");
+    }
+}
