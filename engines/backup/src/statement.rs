@@ -99,12 +99,18 @@ impl Statement {
         (self.looked_at > self.said_until).then(|| self.covered(self.looked_at))
     }
 
-    fn covered(&mut self, until: Time) -> Covered {
-        let from = if until.since(self.said_until) > EVERY { until - EVERY } else { self.said_until };
+    /// The record from where the last one ended. It speaks of a minute at most, and what is left is for the next: where records do not touch,
+    /// a promise about a longer time can't be seen broken.
+    fn covered(&mut self, looked_until: Time) -> Covered {
+        let until = looked_until.min(self.said_until + EVERY);
+        let interval = Interval::new(self.said_until, until);
         self.said_until = until;
-        let interval = Interval::new(from, until);
+        let unknown = self.unknown.clone();
+        if until == looked_until {
+            self.unknown.clear();
+        }
         let gap = |(finding, probe)| Gap { probe, finding: Some(finding), interval };
-        let gaps = std::mem::take(&mut self.unknown).into_iter().map(gap).collect();
+        let gaps = unknown.into_iter().map(gap).collect();
         Covered { interval, revision: self.revision.clone(), every: None, gaps }
     }
 }
@@ -154,6 +160,23 @@ mod tests {
         assert_eq!(gaps, [Gap { probe: unknown.1, finding: Some(unknown.0), interval: Interval::new(at(0), at(10)) }]);
         statement.turn(at(15), &seen(true));
         assert_eq!(statement.end().expect("a record").gaps, [], "it is known again");
+    }
+
+    /// A turn is a little late each time, and the records touch all the same.
+    #[test]
+    fn records_touch() {
+        let mut statement = Statement::new("r1".to_owned(), at(0));
+        let mut records = Vec::new();
+        for turn in 0..1000 {
+            let now = at(0) + Span::from_millis(5_003 * turn);
+            records.extend(statement.turn(now, &seen(turn < 500)).covered);
+        }
+        records.extend(statement.end());
+        assert!(records.len() > 80);
+        for pair in records.windows(2) {
+            assert_eq!(pair[0].interval.end, pair[1].interval.start);
+            assert!(pair[0].interval.length() <= EVERY);
+        }
     }
 
     #[test]

@@ -110,15 +110,21 @@ impl Statement {
         (self.looked_until > self.said_until).then(|| self.covered(self.looked_until))
     }
 
-    fn covered(&mut self, until: Time) -> Covered {
-        // A record speaks of a minute at most: a longer time is a gap, so it is said by having none.
-        let from = if until.since(self.said_until) > EVERY { until - EVERY } else { self.said_until };
+    /// The record from where the last one ended. It speaks of a minute at most. What a late turn leaves is for the next, so that records touch;
+    /// a longer time is a gap, which is said by having no record.
+    fn covered(&mut self, looked_until: Time) -> Covered {
+        let is_pause = looked_until.since(self.said_until) > EVERY + TURN_MAX;
+        let from = if is_pause { looked_until - EVERY } else { self.said_until };
+        let until = looked_until.min(from + EVERY);
         let interval = Interval::new(from, until);
-        let gap = |gap: Interval| {
-            let cut = Interval::new(gap.start.max(from), gap.end);
-            (cut.length() > Span::ZERO).then(|| Gap { probe: self.probe.clone(), finding: None, interval: cut })
+        let within = |gap: &Interval, start: Time, end: Time| {
+            let (start, end) = (gap.start.max(start), gap.end.min(end));
+            (end > start).then(|| Interval::new(start, end))
         };
-        let gaps = std::mem::take(&mut self.gaps).into_iter().filter_map(gap).collect();
+        let gaps = std::mem::take(&mut self.gaps);
+        self.gaps = gaps.iter().filter_map(|gap| within(gap, until, looked_until)).collect();
+        let gaps = gaps.iter().filter_map(|gap| within(gap, from, until));
+        let gaps = gaps.map(|gap| Gap { probe: self.probe.clone(), finding: None, interval: gap }).collect();
         self.said_until = until;
         Covered { interval, revision: self.revision.clone(), every: None, gaps }
     }
@@ -162,6 +168,26 @@ mod tests {
         assert!(!statement.turn(at(20), State::Up, [false, false, false]).found[0].open);
         let record = statement.end().expect("a record");
         assert_eq!(record.gaps.iter().map(|gap| gap.interval).collect::<Vec<_>>(), [Interval::new(at(5), at(15))]);
+    }
+
+    /// A turn is a little late each time, and the records touch all the same, with every gap.
+    #[test]
+    fn records_touch() {
+        let mut statement = statement();
+        let (mut records, mut unread) = (Vec::new(), Span::ZERO);
+        for turn in 0..1000 {
+            let now = at(0) + Span::from_millis(5_003 * turn);
+            let is_lost = turn % 7 == 3;
+            unread = unread + if is_lost { Span::from_millis(5_003) } else { Span::ZERO };
+            records.extend(statement.turn(now, State::Up, [is_lost, false, false]).covered);
+        }
+        records.extend(statement.end());
+        for pair in records.windows(2) {
+            assert_eq!(pair[0].interval.end, pair[1].interval.start);
+            assert!(pair[0].interval.length() <= EVERY);
+        }
+        let gaps = records.iter().flat_map(|record| &record.gaps).map(|gap| gap.interval.length().micros());
+        assert_eq!(gaps.sum::<i64>(), unread.micros());
     }
 
     #[test]

@@ -74,6 +74,9 @@ pub(super) fn arguments() -> clap::Command {
             .value_parser(value_parser!(u16).range(0..=1000))
             .help("How many transactions are shown before and behind the instant; 5 unless said"),
     )
+    .arg(Arg::new("data").long("data").value_name("DIRECTORY").value_parser(value_parser!(PathBuf)).help(
+        "The directory of data of a server that does not answer, where neither the policy nor its usual place says it",
+    ))
     .arg(agent_flag())
     .arg(json_flag())
 }
@@ -90,11 +93,14 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
     let wanted = name(matches).to_owned();
     let policy = settings(matches)?;
     known(&policy, &wanted)?;
-    let Some(database) = policy.database(&wanted).cloned() else {
+    let Some(mut database) = policy.database(&wanted).cloned() else {
         return Err(Failure::new(format!("{wanted} are files, and only databases are rewound"))
             .remedy(format!("restore them with `garant restore {wanted} --to TIME --into DIRECTORY`, and copy"))
             .code(2));
     };
+    if let Some(data) = matches.get_one::<PathBuf>("data") {
+        database.data = Some(data.clone());
+    }
     if matches.get_flag("undo") {
         return undo(matches, command, &database);
     }
@@ -297,7 +303,7 @@ fn located(
     let failed = |error: &DatabaseError| {
         Failure::new(format!("where the data of {} is can't be told", database.name))
             .because(error)
-            .remedy("run it as root on the host of the server; of a server that does not answer, name the directory with `data` in the policy")
+            .remedy("run it as root on the host of the server; of a server that does not answer, name its directory with `--data DIRECTORY`")
             .code(2)
     };
     let mut layout = None;
@@ -476,15 +482,17 @@ fn promote(
                     let why = format!("Not everything that was committed is in the repository: {why}");
                     Ok(Outcome { journal: rewind.journal, around, waits: Some(why) })
                 }
-                Err(NotPromoted::Failed(error)) => Err(interrupted(&database.name, &error)),
+                Err(NotPromoted::Failed(error)) => Err(interrupted(&rewind.journal, &error)),
             }
         })
     })
 }
 
-fn interrupted(name: &str, error: &DatabaseError) -> Failure {
+fn interrupted(journal: &Journal, error: &DatabaseError) -> Failure {
+    // The server may not answer any more, and then nobody else knows where its data is.
+    let (name, data) = (&journal.backup, journal.data.display());
     Failure::new(format!("the rewind of {name} is not at its end")).because(error).remedy(format!(
-        "mend that, then go on with `garant rewind {name} --resume`, or back with `garant rewind {name} --undo`"
+        "mend that, then go on with `garant rewind {name} --resume --data {data}`, or back with `garant rewind {name} --undo --data {data}`"
     ))
 }
 
@@ -500,7 +508,7 @@ fn undo(matches: &ArgMatches, command: &mut dyn CommandContext, database: &Datab
         Box::pin(async move {
             let live = sources::live(&settings, Path::new("/"));
             let mut rewind = Rewind { context, repository: &repository, live: &*live, watcher: &*watcher, journal };
-            rewind.undo().await.map_err(|error| interrupted(&settings.name, &error))?;
+            rewind.undo().await.map_err(|error| interrupted(&rewind.journal, &error))?;
             Ok(rewind.journal)
         })
     });
