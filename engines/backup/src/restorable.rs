@@ -34,7 +34,12 @@ pub async fn restorable(repository: &Arc<Repository>, catalog: &Catalog) -> Resu
             continue;
         }
         match sources::through(repository, catalog, set).await? {
-            Ok(through) => stretches.push(Restorable { log: log.clone(), from, through: through.max(from) }),
+            Ok(through) => {
+                let through = through.max(from);
+                // Instants are full seconds, and the first of them lies behind what the base shows.
+                let first = Time::from_secs(from.micros().div_euclid(1_000_000) + 1);
+                stretches.push(Restorable { log: log.clone(), from: first.min(through), through });
+            }
             Err(why) => tracing::debug!(set = set.set, why, "a base is of no use"),
         }
     }
