@@ -66,6 +66,10 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
     let into = std::path::absolute(&into)
         .map_err(|error| Failure::new(format!("{} is no path", into.display())).because(&error).code(2))?;
     is_free(&into)?;
+    if let Some(server) = into.ancestors().skip(1).find(|above| is_of_server(above)) {
+        let why = format!("{} is inside of {}, where a server has its data", into.display(), server.display());
+        return Err(Failure::new(why).remedy("name a folder elsewhere").code(2));
+    }
     let settings_now = settings(matches)?;
     let copies = settings_now.copies.iter().filter_map(|copy| match &copy.place {
         PlaceSettings::Directory(path) => Some((&copy.name, path)),
@@ -207,6 +211,11 @@ fn restore_files(matches: &ArgMatches, command: &mut dyn CommandContext, to: Tim
     }
     show_checks(command, &checked);
     Ok(if is_whole { 0 } else { 3 })
+}
+
+/// Whether a folder is a directory of data of MariaDB or of PostgreSQL: the server takes each folder in it for a part of them.
+fn is_of_server(folder: &Path) -> bool {
+    ["ibdata1", "PG_VERSION"].iter().any(|file| folder.join(file).exists())
 }
 
 /// Fails where the folder holds anything.

@@ -105,6 +105,9 @@ impl PrivateServer {
             // What a session had allowed itself is not in the log.
             "--system-versioning-alter-history=KEEP",
             "--innodb-strict-mode=OFF",
+            // INSTALL SONAME is not either. One that is not installed here is passed over.
+            "--plugin-load-add=ha_archive",
+            "--plugin-load-add=ha_blackhole",
             "--event-scheduler=OFF",
             "--gtid-strict-mode=OFF",
             // The account has a hash of a password, which plugins that judge passwords can't judge.

@@ -38,6 +38,13 @@ impl Postgres {
     }
 }
 
+/// A tablespace or the log of a cluster that lies outside of its directory of data.
+fn elsewhere(data: &Path) -> Option<PathBuf> {
+    let tablespaces = fs::read_dir(data.join("pg_tblspc")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let places = tablespaces.chain([data.join("pg_wal")]).filter_map(|path| path.canonicalize().ok());
+    places.into_iter().find(|place| !place.starts_with(data))
+}
+
 impl Live for Postgres {
     fn layout<'a>(
         &'a self,
@@ -55,6 +62,14 @@ impl Live for Postgres {
                 (Err(error), None) => return Err(DatabaseError::Files { path: lock, error }),
             };
             let data = data.canonicalize().map_err(|error| DatabaseError::Files { path: data.clone(), error })?;
+            if let Some(elsewhere) = elsewhere(&data) {
+                let why = format!(
+                    "{} has data in {} too, and only clusters with all in one directory are rewound: restore with `garant restore`",
+                    data.display(),
+                    elsewhere.display()
+                );
+                return Err(DatabaseError::Database(why));
+            }
             Ok(Layout { data, beside: Vec::new() })
         })
     }
