@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fail2ban::{BrokenJail, ReadError, read_jails};
 use crate::lists::{file_error, words};
+use crate::on_ban::not_runnable;
 use crate::scenarios::{SCENARIOS, Scenario};
 
 /// How often what is read and enforced is stated: one coverage record.
@@ -233,7 +234,9 @@ impl Part for Config {
             Some(format!("the list {list}: {}", words(&error)))
         });
         let jails = settings.fail2ban.as_deref().map(unread_jails).unwrap_or_default();
-        jails.into_iter().chain(lists).collect()
+        let program = settings.on_ban.as_deref().and_then(not_runnable);
+        let program = program.map(|why| format!("the program of `on_ban` in [guard], {why}"));
+        jails.into_iter().chain(lists).chain(program).collect()
     }
 
     fn set_revision(&mut self, revision: &str) {

@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -50,6 +50,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const SPARE_LINES: usize = 4096;
 /// Most runs that fail that a status names.
 const SHOWN_MAX: usize = 10;
+
+/// What is said where runs have failed for [`TRIES_MAX`] times.
+const GIVEN_UP: &str = "the program failed again and again, and is not told of some bans or of their ends any more: \
+                        `garant guard status` says of which and why, and `garant guard reload` tries again";
 
 /// What the program is told of: what is held back, by which rule.
 type Key = (IpNet, String);
@@ -91,6 +95,8 @@ struct State {
     under_way: BTreeSet<IpNet>,
     failed: BTreeMap<Key, Failed>,
     places: u64,
+    /// Why the program can't be run, as its file shows; `None` while it shows nothing of the kind.
+    not_runnable: Option<String>,
     /// Why the file can't be written; `None` while it can.
     unwritten: Option<String>,
 }
@@ -196,9 +202,13 @@ impl OnBan {
         }
     }
 
-    /// Whether somebody is not told any more.
-    pub(crate) fn has_given_up(&self) -> bool {
-        lock(&self.state).failed.values().any(|failed| failed.tries >= TRIES_MAX)
+    /// Why bans or their ends are not told any more, or will not be; `None` while nothing is the matter.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let state = lock(&self.state);
+        if let Some(reason) = &state.not_runnable {
+            return Some(format!("the program can't be run, and is told of nothing: {reason}"));
+        }
+        state.failed.values().any(|failed| failed.tries >= TRIES_MAX).then(|| GIVEN_UP.to_owned())
     }
 
     /// How it stands, for people.
@@ -219,6 +229,7 @@ impl OnBan {
             "under_way": state.under_way.len(),
             "failing": state.failed.len(),
             "failed": failed.collect::<Vec<_>>(),
+            "not_runnable": state.not_runnable,
             "unwritten": state.unwritten,
         })
     }
@@ -227,6 +238,19 @@ impl OnBan {
     pub(crate) async fn stop(mut self) {
         self.work.shutdown().await;
     }
+}
+
+/// Why this host can't run a program, as its file shows: a policy is checked with it, and a program that is not there is said before
+/// the first ban. Blocks for the disk.
+pub(crate) fn not_runnable(program: &Path) -> Option<String> {
+    let reason = match std::fs::metadata(program) {
+        Ok(file) if !file.is_file() => "it is no file".to_owned(),
+        Ok(file) if file.permissions().mode() & 0o111 == 0 => "nobody may execute it: `chmod +x` it".to_owned(),
+        Ok(_) => return None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "it is not there".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Some(format!("{}: {reason}", program.display()))
 }
 
 fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -252,7 +276,7 @@ impl Runs {
             let now = self.context.clock.monotonic();
             if compared_at.is_none_or(|at| now.since(at) >= COMPARE_EVERY) {
                 compared_at = Some(now);
-                self.compare(now).await?;
+                self.compare(now, &program).await?;
             }
             let mut begun = Vec::new();
             while runs.len() + begun.len() < RUNS_MAX {
@@ -287,12 +311,15 @@ impl Runs {
         !self.simulates && self.bans.holds_back(*network, rule)
     }
 
-    /// Compares all bans with what the program was told.
-    async fn compare(&self, now: Monotonic) -> Result<(), EngineError> {
+    /// Compares all bans with what the program was told, and looks whether it can be run at all.
+    async fn compare(&self, now: Monotonic, program: &Path) -> Result<(), EngineError> {
         let (bans, state, simulates) = (self.bans.clone(), Arc::clone(&self.state), self.simulates);
+        let program = program.to_owned();
         let work = move || {
+            let not_runnable = not_runnable(&program);
             let banned = if simulates { BTreeSet::new() } else { bans.held_back() };
             let mut state = lock(&state);
+            state.not_runnable = not_runnable;
             let ended = state.told.keys().filter(|key| !banned.contains(*key)).cloned();
             let begun = banned.iter().filter(|key| state.told.get(*key) != Some(&Told::Banned)).cloned();
             let mut differ: Vec<Key> = ended.chain(begun).collect();

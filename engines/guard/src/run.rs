@@ -1092,12 +1092,10 @@ impl<'a> Session<'a> {
             self.on_ban.changed(ban.hold.network, &ban.rule);
         }
         self.simulated.expire(self.context.clock.now(), self.settings.simulate);
-        if !self.on_ban.has_given_up() {
-            return self.recover(ON_BAN).await;
+        match self.on_ban.trouble() {
+            Some(reason) => self.impair(ON_BAN.to_owned(), reason).await,
+            None => self.recover(ON_BAN).await,
         }
-        let reason = "the program failed again and again, and is not told of some bans or of their ends any more: \
-                      `garant guard status` says of which and why, and `garant guard reload` tries again";
-        self.impair(ON_BAN.to_owned(), reason.to_owned()).await
     }
 
     /// Has the lists read when they are due, beside everything else: a server of one may not answer. Bans what they name, and no

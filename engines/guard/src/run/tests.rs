@@ -797,6 +797,26 @@ async fn a_program_that_fails_is_run_again_until_it_is_given_up() {
     assert_eq!((&told[2..4], &told[4..]), (&both("unban")[..], &both("ban")[..]));
 }
 
+/// A program that is not there is said before the first ban needs it, and told of all once it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_is_not_there_is_said_before_it_is_needed() {
+    let named = |settings: &mut Settings, at: &Path| settings.on_ban = Some(at.join("program"));
+    let running = Running::start("", named).await;
+    let said = |running: &Running| running.json(&["status"])["impaired"].to_string();
+    running.until("a word", |running| said(running).contains("program: it is not there")).await;
+    running.guard(&["ban", "10.67.4.1", "--for", "10 d"]).expect("banned");
+    write(running.folder.path(), "program", "#!/bin/sh\necho \"$1 $2\" >> @/told\n");
+    let found = |running: &Running, what: &str| {
+        running.world.clock.suspend(Span::from_secs(61));
+        said(running).contains(what)
+    };
+    running.until("another word", |running| found(running, "`chmod +x` it")).await;
+    let path = running.folder.path().join("program");
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("executable");
+    running.until("the ban", |running| found(running, "") && running.told() == ["ban 10.67.4.1"]).await;
+    running.until("nothing to say", |running| found(running, "") && said(running) == "[]").await;
+}
+
 /// JO-1: `recidive` counts the bans of garant itself, so it needs no log of fail2ban; a name before a bracket is missed as such.
 #[tokio::test(flavor = "multi_thread")]
 async fn recidive_needs_no_log_and_an_empty_banaction_is_named() {
