@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::{Up, command, eventually, folder_with, garant, http, transcript};
@@ -115,6 +115,13 @@ fn entries(at: &Path, kind: &str) -> Vec<Value> {
     lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["entry"]["body"].clone()).collect()
 }
 
+/// What `backup list --json` has of this kind, of all backups.
+fn listed(at: &Path, kind: &str) -> Vec<Value> {
+    let all = read(at, &["backup", "list"]);
+    let all = all.as_array().cloned().expect("an array");
+    all.into_iter().filter(|it| it["kind"] == kind).collect()
+}
+
 /// Waits until the log up to this instant, in RFC 3339, is durable.
 fn until_shipped(at: &Path, instant: &str) {
     eventually("the log to be shipped", || {
@@ -152,19 +159,43 @@ fn is_kept(up: &Up, restored: impl Fn(&Path) -> i64, insert: impl Fn(i64), drop_
     assert!(String::from_utf8_lossy(&done.stdout).contains("first commit that is not: "), "{}", transcript(&done));
     assert_eq!(restored(&into), 2, "two rows were there, the third and the loss came later");
 
+    let (second, work) = (at.join("second"), at.join("work"));
+    std::fs::create_dir(&work).expect("made");
+    std::fs::write(work.join("mine"), "mine").expect("written");
+    let (to, with) = (second.to_str().expect("UTF-8"), work.to_str().expect("UTF-8"));
+    let words = ["restore", "shop-db", "--to", &before, "--into", to, "--work", with, "--check", "--json"];
+    let done = reads(at, &words);
+    let said: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{}", transcript(&done)));
+    assert_eq!(
+        (&said["name"], &said["asked"], &said["reached"]),
+        (&json!("shop-db"), &said["reached"], &said["asked"])
+    );
+    assert_eq!((&said["exact"], &said["rpo_s"]), (&json!(true), &json!(0)), "{said}");
+    assert!(said["rto_s"].as_f64() > Some(0.0) && said["asked"].as_str() == Some(&*before), "{said}");
+    assert_eq!(said["checks"][0], json!({ "name": "there is a shop", "passed": true }), "{said}");
+    let left: Vec<_> = std::fs::read_dir(&work).expect("read").map(|entry| entry.expect("one").file_name()).collect();
+    assert_eq!(left, ["mine"], "a folder of somebody else is left as it was");
+
     let again = reads(at, &["restore", "shop-db", "--to", &before, "--into", into.to_str().expect("UTF-8")]);
     assert_eq!(again.status.code(), Some(2), "nothing is written over: {}", transcript(&again));
     let late = reads(at, &["restore", "shop-db", "--to", "2100-01-01T00:00:00Z", "--into", "/nowhere/restored"]);
     assert_eq!(late.status.code(), Some(2), "{}", transcript(&late));
     let early = reads(at, &["restore", "shop-db", "--to", "2020-01-01T00:00:00Z", "--into", "/nowhere/restored"]);
-    assert_eq!(early.status.code(), Some(1), "{}", transcript(&early));
+    assert_eq!(early.status.code(), Some(4), "{}", transcript(&early));
     let (inside, now) = (at.join("near/restored"), now());
     let inside = reads(at, &["restore", "shop-db", "--to", &now, "--into", inside.to_str().expect("UTF-8")]);
     assert_eq!(inside.status.code(), Some(2), "a copy is no place to restore into: {}", transcript(&inside));
 
-    let listed = read(at, &["backup", "list", "shop-db"]);
-    assert_eq!(listed["sets"][0]["copies"].as_array().map(Vec::len), Some(2), "{listed}");
-    let base = read(at, &["backup", "show", "shop-db", listed["sets"][0]["manifest"]["set"].as_str().expect("a set")]);
+    let bases = listed(at, "full");
+    let keys: Vec<&String> = bases[0].as_object().expect("an object").keys().collect();
+    let mut asked =
+        ["id", "name", "kind", "from", "to", "size_bytes", "stored_bytes", "copies", "locked_until", "wrong"];
+    asked.sort_unstable();
+    assert_eq!(keys, asked, "{bases:?}");
+    assert_eq!(bases[0]["copies"], json!(["near", "far"]), "{bases:?}");
+    let log = listed(at, "log");
+    assert!(log[0]["from"].as_str() < Some(&*before) && log[0]["to"].as_str() > Some(&*before), "{log:?}");
+    let base = read(at, &["backup", "show", "shop-db", bases[0]["id"].as_str().expect("a set")]);
     assert_eq!((&base["kind"], &base["copies"][1]["is_whole"]), (&"full".into(), &true.into()), "{base}");
     assert!(base["stored_bytes"].as_u64() > Some(1000) && base["kept_until"].as_str() > base["to"].as_str(), "{base}");
     let log = read(at, &["backup", "show", "shop-db", "log"]);

@@ -134,8 +134,8 @@ fn files_are_protected_under_a_garant_that_runs() {
     keeps(&before, &text(&at));
     let there = at.join("garant.toml").metadata().expect("there");
     assert_eq!((there.mode() & 0o777, there.uid()), (0o640, 65534));
-    let listed = read(&at, &["backup", "list", "www"]);
-    assert_eq!(listed["snapshots"][0]["files"], 1, "the copy is not in itself: {listed}");
+    let shown = read(&at, &["backup", "show", "www"]);
+    assert_eq!(shown["count"], 1, "the copy is not in itself: {shown}");
 
     // What is not sound as a whole is not written.
     std::fs::write(at.join("garant.toml"), format!("{}\n[[service]]\nname = \"shop\"\n", text(&at))).expect("written");
@@ -211,8 +211,8 @@ fn a_server_of_mariadb_is_protected_from_nothing() {
     assert_eq!((code, said["state"].as_str()), (Some(0), Some("protected")), "{said}");
     assert!(said["restorable"][0]["log"].is_string(), "{said}");
     keeps(&before, &text(&at));
-    let listed = read(&at, &["backup", "list", "shop-db"]);
-    assert_eq!(listed["sets"][0]["copies"].as_array().map(Vec::len), Some(2), "{listed}");
+    let listed = super::listed(&at, "full");
+    assert_eq!(listed[0]["copies"].as_array().map(Vec::len), Some(2), "{listed:?}");
     let checked = reads(&at, &["backup", "check", "shop-db"]);
     assert!(checked.status.success(), "{}", transcript(&checked));
     drop(up);

@@ -132,10 +132,7 @@ fn is_rewound(server: &Scripted, up: &Up, of_loss: &str, restored: impl Fn(&Path
     eventually("the rewind in the journal", || (states() == ["intended", "done"]).then_some(()));
 
     // The log behind it is another one, with a base of its own, and each instant of before is still there.
-    eventually("a new base", || {
-        let sets = read(at, &["backup", "list", "shop-db"])["sets"].as_array().map(Vec::len);
-        (sets >= Some(2)).then_some(())
-    });
+    eventually("a new base", || (super::listed(at, "full").len() >= 2).then_some(()));
     server.sql("INSERT INTO ledger VALUES (10)");
     pause(2.0);
     let behind = now();

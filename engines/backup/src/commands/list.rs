@@ -11,9 +11,8 @@ use engine::{Context, Failure};
 use event::{Span, Time};
 use serde_json::json;
 
-use super::{
-    bytes, json_flag, known, name, name_argument, policy_flags, reading_flag, settings, wants_json, with_repository,
-};
+use super::show::{self, Item};
+use super::{bytes, json_flag, known, name, name_argument, policy_flags, reading_flag, wants_json, with_repository};
 use crate::config::{PlaceSettings, SAME_HOST, Settings};
 use crate::files::{Share, Snapshot};
 use crate::restorable::{Restorable, restorable};
@@ -21,9 +20,11 @@ use crate::sealed::{Catalog, Repository};
 use crate::sources;
 
 pub(super) fn arguments() -> clap::Command {
-    reading_flag(policy_flags(clap::Command::new("list").about("List the bases of a backup, and what can be restored")))
-        .arg(name_argument())
-        .arg(json_flag())
+    reading_flag(policy_flags(
+        clap::Command::new("list").about("List bases, snapshots and logs, and what can be restored"),
+    ))
+    .arg(name_argument().required(false).help("The backup, as the policy calls it; all of them unless said"))
+    .arg(json_flag())
 }
 
 pub(super) fn explain_arguments() -> clap::Command {
@@ -40,34 +41,68 @@ pub(super) fn check_arguments() -> clap::Command {
     .arg(json_flag())
 }
 
+/// What is listed of one backup.
+struct Listed {
+    backup: String,
+    catalog: Catalog,
+    stretches: Vec<Restorable>,
+    snapshots: Option<Vec<Snapshot>>,
+    /// For `--json`.
+    items: Vec<Item>,
+}
+
 pub(super) fn list(matches: &ArgMatches, command: &mut dyn CommandContext) -> Result<u8, Failure> {
-    if is_of_files(matches)? {
-        return list_files(matches, command);
-    }
-    let wanted = name(matches).to_owned();
-    let (catalog, stretches, copies) = with_repository(matches, command, |_, settings, repository| {
+    let (wanted, is_json) = (matches.get_one::<String>("name").cloned(), wants_json(matches));
+    let is_named = wanted.is_some();
+    let (listed, copies) = with_repository(matches, command, |context, settings, repository| {
         Box::pin(async move {
-            known(settings, &wanted)?;
-            let catalog = Catalog::read(&repository, &wanted).await.map_err(|error| unreadable(&error))?;
-            let stretches = restorable(&repository, &catalog).await.map_err(|error| unreadable(&error))?;
+            let names: Vec<String> = match wanted {
+                Some(name) => known(settings, &name).map(|()| vec![name])?,
+                None => settings.backups().map(|(name, ..)| name.to_owned()).collect(),
+            };
+            let mut listed = Vec::new();
+            for backup in names {
+                let catalog = Catalog::read(&repository, &backup).await.map_err(|error| unreadable(&error))?;
+                let stretches = restorable(&repository, &catalog).await.map_err(|error| unreadable(&error))?;
+                let is_of_files = settings.files.iter().any(|files| files.name == backup);
+                let snapshots = snapshots(context, settings, &repository, &backup).await?;
+                let snapshots = is_of_files.then_some(snapshots);
+                let items = match is_json {
+                    true => {
+                        show::items(settings, &repository, &catalog, &stretches, &backup, snapshots.as_deref()).await?
+                    }
+                    false => Vec::new(),
+                };
+                listed.push(Listed { backup, catalog, stretches, snapshots, items });
+            }
             let copies: Vec<String> = repository.copies().iter().map(|copy| copy.name.clone()).collect();
-            Ok((catalog, stretches, copies))
+            Ok((listed, copies))
         })
     })?;
-    if wants_json(matches) {
-        let sets = catalog.sets.iter().map(|set| {
-            let at: Vec<&String> = set.copies.iter().filter_map(|copy| copies.get(*copy)).collect();
-            json!({ "manifest": set.manifest, "copies": at, "stored_bytes": set.stored })
-        });
-        command.json(&json!({
-            "sets": sets.collect::<Vec<_>>(),
-            "restorable": stretches,
-            "unfinished": catalog.unfinished,
-            "unreadable": catalog.unreadable,
-            "destroyed": catalog.destroyed,
-        }));
+    if is_json {
+        let items: Vec<&Item> = listed.iter().flat_map(|listed| &listed.items).collect();
+        command.json(&json!(items));
         return Ok(0);
     }
+    for listed in &listed {
+        if !is_named {
+            command.line(&command.painted(Style::Strong, &listed.backup));
+        }
+        match &listed.snapshots {
+            Some(snapshots) => write_snapshots(snapshots, command),
+            None => write_bases(&listed.catalog, &copies, command),
+        }
+        if listed.stretches.is_empty() && listed.snapshots.as_ref().is_none_or(Vec::is_empty) {
+            command.line(&command.painted(Style::Doubtful, "nothing can be restored yet"));
+        }
+        for stretch in &listed.stretches {
+            command.line(&format!("every second from {} to {}", stretch.from, stretch.through));
+        }
+    }
+    Ok(0)
+}
+
+fn write_bases(catalog: &Catalog, copies: &[String], command: &mut dyn CommandContext) {
     for set in &catalog.sets {
         let at: Vec<&str> = set.copies.iter().filter_map(|copy| copies.get(*copy)).map(String::as_str).collect();
         let size: u64 = set.manifest.streams.iter().map(|stream| stream.size).sum();
@@ -84,18 +119,15 @@ pub(super) fn list(matches: &ArgMatches, command: &mut dyn CommandContext) -> Re
         let why = command.painted(Style::Bad, &printable(why));
         command.line(&format!("{}  {why}", printable(set)));
     }
-    if stretches.is_empty() {
-        command.line(&command.painted(Style::Doubtful, "nothing can be restored yet"));
-    }
-    for stretch in &stretches {
-        command.line(&format!("every second from {} to {}", stretch.from, stretch.through));
-    }
-    Ok(0)
 }
 
-/// Whether the backup that is named is one of files.
-fn is_of_files(matches: &ArgMatches) -> Result<bool, Failure> {
-    Ok(settings(matches)?.files.iter().any(|files| files.name == name(matches)))
+fn write_snapshots(snapshots: &[Snapshot], command: &mut dyn CommandContext) {
+    for snapshot in snapshots {
+        let short = snapshot.id.get(..8).unwrap_or(&snapshot.id);
+        let lacks = snapshot.lacks.as_ref().map(|_| command.painted(Style::Bad, "  incomplete")).unwrap_or_default();
+        let size = bytes(snapshot.bytes);
+        command.line(&format!("{short}  {}  {:>9} files  {size:>9}{lacks}", snapshot.at, snapshot.files));
+    }
 }
 
 /// The snapshots of files, the oldest first; those of a database are none.
@@ -108,31 +140,6 @@ pub(super) async fn snapshots(
     let Some(files) = settings.files.iter().find(|files| files.name == wanted) else { return Ok(Vec::new()) };
     let snapshots = sources::files(files).snapshots(context, repository).await;
     snapshots.map_err(|error| unreadable(&error))
-}
-
-fn list_files(matches: &ArgMatches, command: &mut dyn CommandContext) -> Result<u8, Failure> {
-    let wanted = name(matches).to_owned();
-    let listed = with_repository(matches, command, |context, settings, repository| {
-        Box::pin(async move { snapshots(context, settings, &repository, &wanted).await })
-    })?;
-    if wants_json(matches) {
-        let shown = listed.iter().map(|snapshot| {
-            let Snapshot { id, at, paths, files, bytes, lacks } = snapshot;
-            json!({ "id": id, "at": at.to_rfc3339(), "paths": paths, "files": files, "bytes": bytes, "lacks": lacks })
-        });
-        command.json(&json!({ "snapshots": shown.collect::<Vec<_>>() }));
-        return Ok(0);
-    }
-    for snapshot in &listed {
-        let short = snapshot.id.get(..8).unwrap_or(&snapshot.id);
-        let lacks = snapshot.lacks.as_ref().map(|_| command.painted(Style::Bad, "  incomplete")).unwrap_or_default();
-        let size = bytes(snapshot.bytes);
-        command.line(&format!("{short}  {}  {:>9} files  {size:>9}{lacks}", snapshot.at, snapshot.files));
-    }
-    if listed.is_empty() {
-        command.line(&command.painted(Style::Doubtful, "nothing can be restored yet"));
-    }
-    Ok(0)
 }
 
 pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> Failure {

@@ -160,7 +160,7 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
         if flag("json") {
             report.json("not ready", &json!({}), command);
         }
-        return Err(Failure::new(format!("{} can't be backed up as it is; nothing is changed", wish.name))
+        return Err(Failure::new(format!("{} can't be backed up as it is; the policy is as it was", wish.name))
             .remedy("mend what is said above, and run this again"));
     }
     let shown = wish.policy.display().to_string();
@@ -211,8 +211,8 @@ fn agreed(wish: &Wish<'_>, asks: bool, command: &dyn CommandContext) -> Result<(
     let question = format!("Write this to {}? [y/N]", wish.policy.display());
     match command.prompt(&question).filter(|_| asks) {
         Some(answer) if matches!(answer.to_lowercase().as_str(), "y" | "yes") => Ok(()),
-        Some(_) => Err(Failure::new("nothing is changed")),
-        None => Err(Failure::new("nobody was there to agree; nothing is changed")
+        Some(_) => Err(Failure::new("nobody has agreed, and the policy is as it was")),
+        None => Err(Failure::new("nobody was there to agree; the policy is as it was")
             .remedy("add --yes, or --dry-run to see what would be done")
             .code(2)),
     }

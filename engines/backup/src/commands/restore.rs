@@ -7,7 +7,8 @@ use engine::Failure;
 use engine::command::{CommandContext, Style};
 use engine::printable::text as printable;
 use event::Time;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{
     bytes, instant, json_flag, known, name, name_argument, policy_flags, reading_flag, settings, wants_json,
@@ -15,8 +16,14 @@ use super::{
 };
 use crate::checks::{self, Checked};
 use crate::config::PlaceSettings;
-use crate::files::{Point, RestoreOptions};
+use crate::database::DatabaseError;
+use crate::files::{FilesError, Point, RestoreOptions};
 use crate::sources;
+
+/// Exit codes: restored, but not known to be what was asked for, or not whole, or a check failed; the instant can't be reached, and nothing
+/// is restored.
+const IN_DOUBT: u8 = 3;
+const UNREACHABLE: u8 = 4;
 
 pub(super) fn arguments() -> clap::Command {
     reading_flag(policy_flags(
@@ -94,34 +101,52 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
     if settings_now.files.iter().any(|files| files.name == wanted) {
         return restore_files(matches, command, to, &into);
     }
+    let (into, work) = (Written::new(into), Written::new(work));
     let watcher = command.watcher();
-    let (restored, checked) = with_repository(matches, command, |context, settings, repository| {
+    let (restored, took, checked) = with_repository(matches, command, |context, settings, repository| {
         Box::pin(async move {
-            let restored = sources::restore(context, &repository, &wanted, to, &into, &work, &*watcher).await;
+            let began = context.clock.monotonic();
+            let restored = sources::restore(context, &repository, &wanted, to, &into.path, &work.path, &*watcher).await;
             let restored = restored.map_err(|error| {
-                Failure::new(format!("{wanted} is not restored to {to}"))
-                    .because(&error)
-                    .remedy(format!("see what can be restored with `garant backup list {wanted}`"))
+                let failure = not_restored(&wanted, to, &error);
+                work.remove();
+                if !matches!(error, DatabaseError::Unreachable(_)) {
+                    // What is left is of use to whoever looks for the cause.
+                    return failure;
+                }
+                into.clear();
+                failure.code(UNREACHABLE)
             })?;
+            let took = context.clock.monotonic().since(began);
             let mut checked = Vec::new();
             if let Some(database) = settings.database(&wanted).filter(|_| checks) {
-                let asked = sources::check(context, &repository, (database, None), &restored, &work, &*watcher).await;
+                let asked =
+                    sources::check(context, &repository, (database, None), &restored, &work.path, &*watcher).await;
                 let asked = asked.map_err(|error| {
                     Failure::new(format!("{wanted} is restored, and can't be asked whether all is there"))
                         .because(&error)
+                        .code(IN_DOUBT)
                 })?;
                 checked = asked.checks;
             }
-            // What is left of a failed one is of use to whoever looks for the cause.
-            drop(tokio::fs::remove_dir_all(&work).await);
-            Ok((restored, checked))
+            work.remove();
+            Ok((restored, took, checked))
         })
     })?;
-    let code = if restored.doubts.is_empty() && checks::failure(&checked).is_none() { 0 } else { 3 };
+    let code = if restored.doubts.is_empty() && checks::failure(&checked).is_none() { 0 } else { IN_DOUBT };
     if wants_json(matches) {
-        let mut result = json!(restored);
-        result["checks"] = json!(checked);
-        command.json(&result);
+        let is_exact = restored.doubts.is_empty();
+        // An instant that is reached exactly is reached without a loss.
+        let summary = Summary {
+            name: name(matches),
+            asked: to,
+            reached: restored.to,
+            exact: is_exact,
+            rpo_s: is_exact.then_some(0),
+            rto_s: took.to_std().as_secs_f64(),
+            checks: &checked,
+        };
+        command.json(&merged(&summary, json!(restored)));
         return Ok(code);
     }
     for passed in &restored.passed_over {
@@ -163,34 +188,48 @@ pub(super) fn show_checks(command: &mut dyn CommandContext, checked: &[Checked])
 fn restore_files(matches: &ArgMatches, command: &mut dyn CommandContext, to: Time, into: &Path) -> Result<u8, Failure> {
     let (wanted, asks) = (name(matches).to_owned(), matches.get_flag("check"));
     let (watcher, folder) = (command.watcher(), into.to_owned());
-    let (restored, checked) = with_repository(matches, command, |context, settings, repository| {
+    let (restored, took, checked) = with_repository(matches, command, |context, settings, repository| {
         Box::pin(async move {
             let declared = settings.files.iter().find(|files| files.name == wanted);
             let missing = || Failure::new(format!("the policy has no files of the name `{wanted}`"));
             let declared = declared.ok_or_else(missing)?;
             let files = sources::files(declared);
             let (point, options) = (Point::At(to), RestoreOptions::default());
+            let began = context.clock.monotonic();
             let restored = files.restore(context, &repository, &point, &folder, options, &*watcher).await;
-            let restored =
-                restored.map_err(|error| Failure::new(format!("{wanted} is not restored to {to}")).because(&error))?;
+            let restored = restored.map_err(|error| {
+                let failure = not_restored(&wanted, to, &error);
+                if matches!(error, FilesError::NoSnapshot(_)) { failure.code(UNREACHABLE) } else { failure }
+            })?;
+            let took = context.clock.monotonic().since(began);
             let checks = declared.checks.as_slice();
-            Ok((restored, checks::run(context, if asks { checks } else { &[] }, &folder).await))
+            Ok((restored, took, checks::run(context, if asks { checks } else { &[] }, &folder).await))
         })
     })?;
     let is_whole = restored.snapshot.lacks.is_none() && restored.unwritten.is_empty();
-    let is_whole = is_whole && checks::failure(&checked).is_none();
+    let code = if is_whole && checks::failure(&checked).is_none() { 0 } else { IN_DOUBT };
     if wants_json(matches) {
-        command.json(&json!({
+        let reached = restored.snapshot.at;
+        let summary = Summary {
+            name: name(matches),
+            asked: to,
+            reached,
+            exact: is_whole,
+            rpo_s: Some(to.since(reached).secs()),
+            rto_s: took.to_std().as_secs_f64(),
+            checks: &checked,
+        };
+        let details = json!({
             "snapshot": restored.snapshot.id,
-            "at": restored.snapshot.at,
             "lacks": restored.snapshot.lacks,
+            "folder": into,
             "files": restored.files,
             "bytes": restored.bytes,
             "unwritten": restored.unwritten.to_string(),
             "unset": restored.unset.to_string(),
-            "checks": checked,
-        }));
-        return Ok(if is_whole { 0 } else { 3 });
+        });
+        command.json(&merged(&summary, details));
+        return Ok(code);
     }
     let done = command.painted(Style::Good, &format!("restored as of {}", restored.snapshot.at));
     let (count, size) = (restored.files, bytes(restored.bytes));
@@ -210,7 +249,71 @@ fn restore_files(matches: &ArgMatches, command: &mut dyn CommandContext, to: Tim
         }
     }
     show_checks(command, &checked);
-    Ok(if is_whole { 0 } else { 3 })
+    Ok(code)
+}
+
+/// What a restore of any kind says to scripts.
+#[derive(Serialize)]
+struct Summary<'a> {
+    name: &'a str,
+    asked: Time,
+    /// The instant whose state it is: of files, that of the snapshot.
+    reached: Time,
+    exact: bool,
+    /// What was lost up to the instant that was asked for, in seconds; `None` where that is not known.
+    rpo_s: Option<i64>,
+    /// How long it took, without the checks.
+    rto_s: f64,
+    checks: &'a [Checked],
+}
+
+/// The summary with what only databases, or files, have beside.
+fn merged(summary: &Summary<'_>, details: Value) -> Value {
+    let mut all = json!(summary);
+    if let (Some(all), Value::Object(details)) = (all.as_object_mut(), details) {
+        all.extend(details);
+    }
+    all
+}
+
+/// Says that a backup was not restored, and why.
+fn not_restored(wanted: &str, to: Time, error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::new(format!("{wanted} is not restored to {to}"))
+        .because(error)
+        .remedy(format!("see what can be restored with `garant backup list {wanted}`"))
+}
+
+/// A folder that a restore writes into, and whether it was there before.
+struct Written {
+    path: PathBuf,
+    was_there: bool,
+}
+
+impl Written {
+    fn new(path: PathBuf) -> Self {
+        let was_there = path.exists();
+        Self { path, was_there }
+    }
+
+    /// Takes the folder away if it was not there before and nothing is in it.
+    fn remove(&self) {
+        if !self.was_there {
+            drop(std::fs::remove_dir(&self.path));
+        }
+    }
+
+    /// Takes everything away that a restore has written into this folder, which was empty.
+    fn clear(&self) {
+        if !self.was_there {
+            drop(std::fs::remove_dir_all(&self.path));
+            return;
+        }
+        for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            drop(if is_folder { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) });
+        }
+    }
 }
 
 /// Whether a folder is a directory of data of MariaDB or of PostgreSQL: the server takes each folder in it for a part of them.

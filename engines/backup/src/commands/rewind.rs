@@ -196,7 +196,7 @@ fn json_of(outcome: &Outcome, state: &str) -> Value {
     json!({
         "name": journal.backup,
         "asked": journal.to,
-        "reached": restored.and_then(|restored| restored.last_commit.as_ref()).map(|commit| commit.at),
+        "reached": restored.map(|restored| restored.to),
         "state": state,
         "waits_for": outcome.waits,
         "around": outcome.around,

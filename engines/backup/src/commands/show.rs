@@ -8,6 +8,7 @@ use engine::command::{CommandContext, Style};
 use engine::printable::text as printable;
 use engine::{Context, Failure};
 use event::{Span, Time};
+use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 
 use super::list::{snapshots, unreadable};
@@ -18,11 +19,13 @@ use crate::files::Snapshot;
 use crate::restorable::{Restorable, restorable};
 use crate::sealed::{Catalog, Repository, SetEntry};
 
+/// How many bases or snapshots are asked at once for their locks.
+const AT_ONCE: usize = 16;
 /// The word for the log instead of a base.
 const LOG: &str = "log";
 
 /// What is shown of one base, snapshot or log.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Shown {
     id: String,
     name: String,
@@ -57,7 +60,7 @@ struct Shown {
 }
 
 /// How it is at one copy.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct AtCopy {
     name: String,
     is_whole: bool,
@@ -72,6 +75,89 @@ struct AtCopy {
 #[expect(clippy::ref_option, reason = "serde calls it")]
 fn as_text<S: serde::Serializer>(time: &Option<Time>, serializer: S) -> Result<S::Ok, S::Error> {
     time.map(Time::to_rfc3339).serialize(serializer)
+}
+
+/// What `list --json` has of one base, snapshot, or stretch of a log.
+#[derive(Serialize, Debug)]
+pub(super) struct Item {
+    id: String,
+    name: String,
+    /// `full`, `incremental`, `snapshot`, `log`, or `unreadable`.
+    kind: String,
+    /// When a base was begun; the first instant of a log that can be restored; the instant of a snapshot.
+    #[serde(serialize_with = "as_text")]
+    from: Option<Time>,
+    /// The instant that it shows; of a log, the last that can be restored.
+    #[serde(serialize_with = "as_text")]
+    to: Option<Time>,
+    size_bytes: Option<u64>,
+    stored_bytes: Option<u64>,
+    /// The copies where it is whole.
+    copies: Vec<String>,
+    /// Until when nobody can delete it at one of them at least; `None` where nothing is locked, or a copy does not say.
+    #[serde(serialize_with = "as_text")]
+    locked_until: Option<Time>,
+    /// What is wrong with it.
+    wrong: Vec<String>,
+}
+
+impl From<Shown> for Item {
+    fn from(shown: Shown) -> Self {
+        let Shown { id, name, kind, from, to, size_bytes, stored_bytes, mut wrong, copies, .. } = shown;
+        let locked_until = copies.iter().filter_map(|copy| copy.locked_until).max();
+        let errors = copies.iter().filter_map(|copy| Some(format!("{}: {}", copy.name, copy.error.as_ref()?)));
+        wrong.extend(errors);
+        let copies = copies.into_iter().filter(|copy| copy.is_whole).map(|copy| copy.name).collect();
+        Self { id, name, kind, from: from.or(to), to, size_bytes, stored_bytes, copies, locked_until, wrong }
+    }
+}
+
+/// Everything that there is of a backup, for `list --json`: bases or snapshots, then the stretches of its logs, then what can't be read.
+///
+/// # Errors
+/// The repository can't be read.
+pub(super) async fn items(
+    settings: &Settings,
+    repository: &Arc<Repository>,
+    catalog: &Catalog,
+    stretches: &[Restorable],
+    backup: &str,
+    snapshots: Option<&[Snapshot]>,
+) -> Result<Vec<Item>, Failure> {
+    let kept = kept(settings, backup);
+    if let Some(snapshots) = snapshots {
+        let all: Vec<_> = snapshots.iter().map(|it| of_files(repository, backup, it.clone(), kept)).collect();
+        return Ok(stream::iter(all).buffered(AT_ONCE).map(Item::from).collect().await);
+    }
+    let all: Vec<_> = catalog.sets.iter().map(|set| of_base(repository, catalog, set, kept)).collect();
+    let mut items: Vec<Item> = stream::iter(all).buffered(AT_ONCE).map(Item::from).collect().await;
+    let logs: BTreeSet<&String> = stretches.iter().filter_map(|stretch| stretch.log.as_ref()).collect();
+    for log in logs {
+        let shown = of_log(repository, catalog, stretches, (backup, log), kept).await?;
+        for stretch in stretches.iter().filter(|stretch| stretch.log.as_ref() == Some(log)) {
+            items.push(Shown { from: Some(stretch.from), to: Some(stretch.through), ..shown.clone() }.into());
+        }
+    }
+    items.extend(catalog.unreadable.iter().map(|(set, why)| Item {
+        id: set.clone(),
+        name: backup.to_owned(),
+        kind: "unreadable".to_owned(),
+        from: None,
+        to: None,
+        size_bytes: None,
+        stored_bytes: None,
+        copies: Vec::new(),
+        locked_until: None,
+        wrong: vec![why.clone()],
+    }));
+    Ok(items)
+}
+
+/// For how long everything of a backup is kept behind its instant.
+fn kept(settings: &Settings, backup: &str) -> Span {
+    let of_files = settings.files.iter().find(|files| files.name == backup).map(|files| files.every);
+    let of_database = || settings.databases().find(|(name, _)| *name == backup).map(|(_, every)| every);
+    settings.keep + of_files.or_else(of_database).unwrap_or(Span::ZERO)
 }
 
 pub(super) fn arguments() -> clap::Command {
@@ -160,7 +246,8 @@ async fn find(
 ) -> Result<Shown, Failure> {
     let none =
         |what: String| Failure::new(what).remedy(format!("`garant backup list {backup}` shows what there is")).code(2);
-    if let Some(files) = settings.files.iter().find(|files| files.name == backup) {
+    let kept = kept(settings, backup);
+    if settings.files.iter().any(|files| files.name == backup) {
         let all = snapshots(context, settings, repository, backup).await?;
         let found: Vec<Snapshot> = match set {
             None => all.into_iter().next_back().into_iter().collect(),
@@ -168,18 +255,17 @@ async fn find(
         };
         let mut found = found.into_iter();
         return match (found.next(), found.next()) {
-            (Some(snapshot), None) => Ok(of_files(repository, backup, snapshot, settings.keep + files.every).await),
+            (Some(snapshot), None) => Ok(of_files(repository, backup, snapshot, kept).await),
             (Some(_), Some(_)) => Err(none("more than one snapshot begins like that".to_owned())),
             (None, _) => Err(none("there is no such snapshot".to_owned())),
         };
     }
     let catalog = Catalog::read(repository, backup).await.map_err(|error| unreadable(&error))?;
-    let every = settings.databases().find(|(name, _)| *name == backup).map_or(Span::ZERO, |(_, every)| every);
-    let kept = settings.keep + every;
     if set == Some(LOG) {
         let log = catalog.sets.iter().rev().find_map(|set| set.manifest.log.clone());
         let log = log.ok_or_else(|| none("there is no base yet, and no log behind one".to_owned()))?;
-        return of_log(repository, &catalog, backup, &log, kept).await;
+        let stretches = restorable(repository, &catalog).await.map_err(|error| unreadable(&error))?;
+        return of_log(repository, &catalog, &stretches, (backup, &log), kept).await;
     }
     let found = match set {
         None => catalog.sets.last(),
@@ -233,14 +319,13 @@ async fn of_base(repository: &Repository, catalog: &Catalog, entry: &SetEntry, k
 async fn of_log(
     repository: &Arc<Repository>,
     catalog: &Catalog,
-    backup: &str,
-    log: &str,
+    stretches: &[Restorable],
+    (backup, log): (&str, &str),
     kept: Span,
 ) -> Result<Shown, Failure> {
     let pieces = catalog.all_pieces(log).await.map_err(|error| unreadable(&error))?;
     let (first, last) = (pieces.first(), pieces.last());
-    let stretches = restorable(repository, catalog).await.map_err(|error| unreadable(&error))?;
-    let stretches: Vec<Restorable> = stretches.into_iter().filter(|it| it.log.as_deref() == Some(log)).collect();
+    let stretches: Vec<&Restorable> = stretches.iter().filter(|it| it.log.as_deref() == Some(log)).collect();
     let mut wrong = Vec::new();
     for gap in stretches.windows(2) {
         if let [before, after] = gap {

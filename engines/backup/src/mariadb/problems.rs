@@ -39,23 +39,26 @@ const VARIABLES: [(&str, &[&str], bool, &str); 7] = [
 ];
 
 pub(super) async fn problems(mariadb: &MariaDb, context: &Context) -> Result<Vec<Problem>, DatabaseError> {
+    let user = mariadb.settings.user.clone().or_else(own_name).unwrap_or_default();
     let mut connection = match Connection::open(context, &mariadb.settings).await {
         Ok(connection) => connection,
         Err(OpenError::Protocol(ProtocolError::Refused { code, message })) if DENIED.contains(&code) => {
-            let user = mariadb.settings.user.clone().or_else(own_name).unwrap_or_default();
-            let account = format!("'{}'@'localhost'", user.replace('\'', "''"));
-            let rights = RIGHTS.join(", ");
-            let remedy =
-                format!("CREATE USER {account} IDENTIFIED VIA unix_socket; GRANT {rights} ON *.* TO {account};");
-            let mend = Mend::Rights(remedy.clone());
-            return Ok(vec![Problem { what: message, remedy, is_warning: false, mend }]);
+            return Ok(vec![without_account(&user, message)]);
         }
         Err(error) => return Err(DatabaseError::Database(format!("{}: {error}", mariadb.asking()))),
     };
-    look(&mut connection, context).await.asking(&mariadb.asking())
+    look(&mut connection, context, &user).await.asking(&mariadb.asking())
 }
 
-async fn look(connection: &mut Connection, context: &Context) -> Result<Vec<Problem>, ProtocolError> {
+/// The problem that a user has no account of its own in the server.
+fn without_account(user: &str, what: String) -> Problem {
+    let account = format!("'{}'@'localhost'", user.replace('\\', "\\\\").replace('\'', "''"));
+    let rights = RIGHTS.join(", ");
+    let remedy = format!("CREATE USER {account} IDENTIFIED VIA unix_socket; GRANT {rights} ON *.* TO {account};");
+    Problem { what, mend: Mend::Rights(remedy.clone()), remedy, is_warning: false }
+}
+
+async fn look(connection: &mut Connection, context: &Context, user: &str) -> Result<Vec<Problem>, ProtocolError> {
     let mut problems = Vec::new();
     let version = connection.value("SELECT @@version").await?;
     if release(&version) != Some(TESTED) || !version.contains("MariaDB") {
@@ -77,8 +80,15 @@ async fn look(connection: &mut Connection, context: &Context) -> Result<Vec<Prob
     let grants = connection.query("SHOW GRANTS").await?;
     let missing = missing_rights(grants.iter().filter_map(|row| row.first()?.as_deref()));
     let may_look = !missing.contains(&"BINLOG MONITOR");
-    if !missing.is_empty() {
-        let account = connection.value("SELECT CURRENT_USER()").await?.replace('\'', "''").replace('@', "'@'");
+    let account = connection.value("SELECT CURRENT_USER()").await?;
+    if account.starts_with('@') {
+        // What is granted to this account, everybody on the host may do.
+        let what = format!(
+            "the server takes `{user}` for its anonymous account ''{account}, for it has no account of that name"
+        );
+        problems.push(without_account(user, what));
+    } else if !missing.is_empty() {
+        let account = account.replace('\'', "''").replace('@', "'@'");
         let rights = missing.join(", ");
         let what = format!("the user may not: {rights}");
         let remedy = format!("GRANT {rights} ON *.* TO '{account}';");

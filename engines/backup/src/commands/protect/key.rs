@@ -83,7 +83,7 @@ fn drill(key: &RepositoryKey, random: &dyn Random, command: &mut dyn CommandCont
         }
     }
     Err(Failure::new(
-        "the key is not kept anywhere else, as far as you have shown; nothing is changed, and the key is removed",
+        "the key is not kept anywhere else, as far as you have shown; the policy is as it was, and the key is removed",
     )
     .remedy(
         "run this again, and write the key down; or make it with `garant backup key new FILE`, and give --key FILE",

@@ -100,3 +100,17 @@ async fn an_account_with_the_rights_that_are_asked_for_is_enough() {
     let (followed, ()) = tokio::join!(mariadb.follow(&context, &repository, &mut told), work);
     followed.expect("followed");
 }
+
+/// Nothing is ever granted to the anonymous account, for everybody on the host may use it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_anonymous_account_is_given_no_right() {
+    let server = Server::new(&[]).await;
+    server.run(&["CREATE USER ''@'localhost'"]).await;
+    let settings = Settings { socket: server.socket(), user: Some("backup".into()), password: None };
+    let mariadb = MariaDb::new(BACKUP, settings, server.path().join("garant"));
+    let found = problems(&mariadb).await;
+    let of_account =
+        found.iter().find(|problem| problem.what.contains("anonymous account ''@localhost")).expect("said");
+    assert!(of_account.remedy.starts_with("CREATE USER 'backup'@'localhost' IDENTIFIED VIA unix_socket"), "{found:?}");
+    assert!(found.iter().all(|problem| !problem.remedy.contains("TO ''")), "{found:?}");
+}
