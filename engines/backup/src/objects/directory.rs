@@ -35,6 +35,11 @@ const HUNG_MAX: usize = 16;
 /// How much of an object is read at once, in bytes.
 const READ_BYTES: usize = 1024 * 1024;
 
+/// After how many objects it is looked for those that were never finished; at the first of a process in any case.
+const SWEPT_EVERY: u64 = 4096;
+/// How old they are then: whoever wrote them has been killed.
+const UNFINISHED_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// Object storage in a directory.
 #[derive(Clone, Debug)]
 pub struct Directory(Arc<Inner>);
@@ -169,7 +174,14 @@ impl Inner {
         make_folders(&self.root, &unfinished)?;
         let number = self.written.fetch_add(1, Ordering::Relaxed);
         let temporary = unfinished.join(format!("{}-{number}", std::process::id()));
-        let written = write_through(&temporary, body).and_then(|()| match fs::hard_link(&temporary, &path) {
+        let written = write_through(&temporary, body);
+        if written.is_ok()
+            && number.is_multiple_of(SWEPT_EVERY)
+            && let Err(error) = sweep(&unfinished, &temporary)
+        {
+            tracing::warn!(folder = %unfinished.display(), %error, "what was never finished is not removed");
+        }
+        let written = written.and_then(|()| match fs::hard_link(&temporary, &path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && holds(&path, body)? => Ok(()),
             linked => linked,
         });
@@ -282,6 +294,19 @@ fn write_through(path: &Path, body: &[u8]) -> io::Result<()> {
     }
     file.write_all(body)?;
     file.sync_all()
+}
+
+/// Removes what is far older than `newest`, by the clock of the file system.
+fn sweep(unfinished: &Path, newest: &Path) -> io::Result<()> {
+    let now = fs::metadata(newest)?.modified()?;
+    for entry in fs::read_dir(unfinished)? {
+        let entry = entry?;
+        let age = now.duration_since(entry.metadata()?.modified()?).unwrap_or_default();
+        if age > UNFINISHED_MAX {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn holds(path: &Path, body: &[u8]) -> io::Result<bool> {
@@ -510,6 +535,25 @@ mod tests {
             Ok(())
         };
         directory.blocking("a", PATIENCE, slow).await.expect("done");
+    }
+
+    /// Promise BK-6: what a process that was killed has left half written goes as well.
+    #[tokio::test]
+    async fn what_was_never_finished_is_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let unfinished = folder.path().join(UNFINISHED);
+        fs::create_dir(&unfinished).expect("made");
+        let left = |name: &str, age: Duration| {
+            let path = unfinished.join(name);
+            let file = File::create(&path).expect("made");
+            let now = file.metadata().expect("its times").modified().expect("a time");
+            file.set_modified(now - age).expect("set");
+            path
+        };
+        let (old, young) = (left("1-7", Duration::from_secs(25 * 3600)), left("2-0", Duration::from_secs(3600)));
+        Directory::new(folder.path()).put("a", Bytes::from_static(b"a"), None).await.expect("put");
+        assert!(!old.exists() && young.exists());
+        assert_eq!(fs::read_dir(&unfinished).expect("there").count(), 1, "nothing of its own");
     }
 
     /// It was there a moment ago: what is done then ends, and makes nothing.
