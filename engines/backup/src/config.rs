@@ -57,7 +57,9 @@ const FINDINGS: [(&str, &str, &str); 5] = [
 ];
 
 /// How often a base may be taken.
-const INTERVALS: RangeInclusive<Span> = Span::from_secs(60)..=Span::from_days(31);
+const INTERVALS: RangeInclusive<Span> = Span::from_secs(60)..=LONGEST_INTERVAL;
+/// The longest time between two bases, or snapshots.
+pub(crate) const LONGEST_INTERVAL: Span = Span::from_days(31);
 /// How often a row of a canary may be committed.
 const CANARY_INTERVALS: RangeInclusive<Span> = Span::from_secs(5)..=Span::from_secs(3600);
 /// How long backups may be kept.
@@ -769,6 +771,15 @@ impl Part for Config {
                 let name = &copy.name;
                 warnings.push(format!(
                     "the copy `{name}` locks no objects: whoever has credentials that delete can delete what it holds"
+                ));
+            }
+            if let PlaceSettings::S3(bucket) = &copy.place
+                && bucket.destroys.is_none()
+            {
+                warnings.push(format!(
+                    "nobody may delete from the copy `{}`: what was kept for {} stays there, and `{EXPIRED_KEPT}` opens; write \
+                     `destroy_access_key` and `destroy_secret_key` of an identity that no host holds",
+                    copy.name, settings.keep
                 ));
             }
         }

@@ -87,7 +87,7 @@ fn common(command: clap::Command) -> clap::Command {
     let flag = |name, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
     let file =
         |name, help| Arg::new(name).long(name).value_name("FILE").value_parser(value_parser!(PathBuf)).help(help);
-    let copies = "A place for the backups, best two: a directory, or https://ENDPOINT/BUCKET,region=…,provider=…,access_key=…,secret_key=FILE";
+    let copies = "A place for the backups, best two: a directory, or https://ENDPOINT/BUCKET,region=…,provider=…,access_key=…,secret_key=FILE[,destroy_access_key=…,destroy_secret_key=FILE]";
     command
         .arg(Arg::new("name").value_name("NAME").required(true).help("What the backup is called from now on"))
         .arg(Arg::new("copy").long("copy").value_name("PLACE").action(ArgAction::Append).help(copies))

@@ -33,6 +33,8 @@ enum Place {
         s3_region: Option<String>,
         access_key: String,
         secret_key: PathBuf,
+        /// The identity that may delete, and where its secret key is.
+        destroys: Option<(String, PathBuf)>,
     },
 }
 
@@ -40,7 +42,8 @@ fn wrong(text: &str, why: impl std::fmt::Display) -> Failure {
     Failure::new(format!("--copy {text}: {why}"))
         .remedy(
             "write a directory, /mnt/backup, or a bucket, \
-             https://ENDPOINT/BUCKET,region=REGION,provider=PROVIDER,access_key=KEY,secret_key=FILE",
+             https://ENDPOINT/BUCKET,region=REGION,provider=PROVIDER,access_key=KEY,secret_key=FILE, \
+             with destroy_access_key=KEY,destroy_secret_key=FILE of another identity, which may delete",
         )
         .code(2)
 }
@@ -51,6 +54,7 @@ impl NewCopy {
         let place = parts.next().unwrap_or_default();
         let (mut name, mut region, mut provider, mut s3_region) = (None, None, None, None);
         let (mut access_key, mut secret_key) = (None, None);
+        let (mut destroy_access_key, mut destroy_secret_key) = (None, None);
         for part in parts {
             let Some((key, value)) = part.split_once('=') else {
                 return Err(wrong(text, format!("`{part}` is no KEY=VALUE")));
@@ -62,6 +66,8 @@ impl NewCopy {
                 "s3_region" => &mut s3_region,
                 "access_key" => &mut access_key,
                 "secret_key" => &mut secret_key,
+                "destroy_access_key" => &mut destroy_access_key,
+                "destroy_secret_key" => &mut destroy_secret_key,
                 _ => return Err(wrong(text, format!("`{key}` is nothing that is known of a copy"))),
             };
             if slot.replace(value.to_owned()).is_some() {
@@ -69,7 +75,8 @@ impl NewCopy {
             }
         }
         let place = if place.starts_with('/') {
-            if access_key.is_some() || secret_key.is_some() || s3_region.is_some() {
+            let keys = [&access_key, &secret_key, &destroy_access_key, &destroy_secret_key, &s3_region];
+            if keys.into_iter().any(Option::is_some) {
                 return Err(wrong(text, "a directory has no keys"));
             }
             Place::Directory(place.into())
@@ -88,18 +95,36 @@ impl NewCopy {
             if region.is_none() {
                 return Err(wrong(text, "where a bucket is has to be said: region=REGION"));
             }
-            Place::Bucket { endpoint, bucket, prefix, s3_region, access_key, secret_key: secret_key.into() }
+            let destroys = match (destroy_access_key, destroy_secret_key) {
+                (Some(key), Some(_)) if key == access_key => {
+                    let why = "destroy_access_key is the identity of the host: make a second one at the provider";
+                    return Err(wrong(text, why));
+                }
+                (Some(key), Some(secret)) => Some((key, secret.into())),
+                (None, None) => None,
+                _ => {
+                    return Err(wrong(
+                        text,
+                        "an identity that may delete has a destroy_access_key and a destroy_secret_key",
+                    ));
+                }
+            };
+            let secret_key = secret_key.into();
+            Place::Bucket { endpoint, bucket, prefix, s3_region, access_key, secret_key, destroys }
         };
         Ok(Self { name, region, provider, place })
     }
 
-    /// Fails where its secret key can't be opened.
+    /// Fails where a secret key of it can't be opened.
     pub(super) fn check(&self, secrets: &Secrets) -> Result<(), Failure> {
-        let Place::Bucket { bucket, secret_key, .. } = &self.place else { return Ok(()) };
-        let opened = secrets.open_now(&Secret::File(secret_key.clone()));
-        opened
-            .map(drop)
-            .map_err(|error| Failure::new(format!("nobody could write to the bucket {bucket}")).because(&error).code(2))
+        let Place::Bucket { bucket, secret_key, destroys, .. } = &self.place else { return Ok(()) };
+        let of_destroyer = destroys.as_ref().map(|(_, secret_key)| ("delete from", secret_key));
+        for (what, secret_key) in [("write to", secret_key)].into_iter().chain(of_destroyer) {
+            secrets.open_now(&Secret::File(secret_key.clone())).map_err(|error| {
+                Failure::new(format!("nobody could {what} the bucket {bucket}")).because(&error).code(2)
+            })?;
+        }
+        Ok(())
     }
 
     /// Whether the policy has it already.
@@ -147,13 +172,21 @@ impl NewCopy {
         let copy = Addition::one_more(&["backup", "copy"]).key("name", &name).key("region", &region);
         additions.push(match &self.place {
             Place::Directory(path) => copy.key("directory", path.display().to_string()),
-            Place::Bucket { endpoint, bucket, prefix, s3_region, access_key, secret_key } => copy
-                .key("endpoint", endpoint)
-                .key("bucket", bucket)
-                .maybe("prefix", prefix.as_ref())
-                .maybe("s3_region", s3_region.as_ref())
-                .key("access_key", access_key)
-                .secret("secret_key", secret_key),
+            Place::Bucket { endpoint, bucket, prefix, s3_region, access_key, secret_key, destroys } => {
+                let copy = copy
+                    .key("endpoint", endpoint)
+                    .key("bucket", bucket)
+                    .maybe("prefix", prefix.as_ref())
+                    .maybe("s3_region", s3_region.as_ref())
+                    .key("access_key", access_key)
+                    .secret("secret_key", secret_key);
+                match destroys {
+                    Some((access_key, secret_key)) => {
+                        copy.key("destroy_access_key", access_key).secret("destroy_secret_key", secret_key)
+                    }
+                    None => copy,
+                }
+            }
         });
         Ok(additions)
     }
@@ -222,6 +255,30 @@ mod tests {
         assert_eq!(shown.matches("[[region]]").count(), 2, "{shown}");
     }
 
+    /// Promise BK-6: without an identity of its own the server could destroy nothing in a bucket.
+    #[test]
+    fn a_bucket_is_declared_with_the_identity_that_deletes_from_it() {
+        let bucket = "https://fsn1.example/shop,region=gravelines,access_key=AK1,secret_key=/etc/s3.key,\
+                      destroy_access_key=AK2,destroy_secret_key=/etc/s3-destroy.key";
+        let shown = declared(&[bucket]);
+        let keys = "destroy_access_key = \"AK2\"\ndestroy_secret_key = { file = \"/etc/s3-destroy.key\" }\n";
+        assert!(shown.contains(keys), "{shown}");
+        let folder = tempfile::tempdir().expect("a folder");
+        let (secret, missing) = (folder.path().join("s3.key"), folder.path().join("missing"));
+        std::fs::write(&secret, "a secret").expect("written");
+        std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("set");
+        let copy = |destroys: &Path| {
+            let bucket = format!(
+                "https://fsn1.example/shop,region=x,access_key=AK1,secret_key={},destroy_access_key=AK2,destroy_secret_key={}",
+                secret.display(),
+                destroys.display()
+            );
+            NewCopy::parse(&bucket).expect("a bucket").check(&Secrets::of_system())
+        };
+        copy(&secret).expect("both can be opened");
+        assert!(copy(&missing).expect_err("one is not there").to_string().contains("delete from the bucket shop"));
+    }
+
     #[test]
     fn what_is_no_copy_is_called_so() {
         for text in [
@@ -234,6 +291,9 @@ mod tests {
             "https://s3.example/",
             "https://s3.example/shop,region=x",
             "https://s3.example/shop,access_key=AK1,secret_key=/k",
+            "https://s3.example/shop,region=x,access_key=AK1,secret_key=/k,destroy_access_key=AK2",
+            "https://s3.example/shop,region=x,access_key=AK1,secret_key=/k,destroy_access_key=AK1,destroy_secret_key=/d",
+            "/mnt/backup,destroy_access_key=AK2,destroy_secret_key=/d",
         ] {
             assert_eq!(NewCopy::parse(text).expect_err(text).exit_code(), 2, "{text}");
         }
