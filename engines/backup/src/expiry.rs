@@ -4,10 +4,11 @@
 //! **Problem.** Whoever has a host has all that it writes: manifests, dates, the index of a repository. If these decided what is
 //! destroyed, the host could have its backups destroyed by somebody else's hand. And a clock that wakes years ahead would destroy all.
 //! **Principle.** What is destroyed is decided by the names of objects, which are never changed once they are there, and by the clock of
-//! the server, once it is [steady](Steady). A base goes when everything that builds on it is older than what is kept; the newest base of
-//! a backup and the logs behind it never go. First the data key goes, so that the rest is of no use to anybody, then the rest; a listing
-//! shows that nothing is left. Of files the names say no time, so the server goes by when it [saw](Seen) a snapshot first; what only
-//! expired ones hold is found by reading the trees, with the repository key.
+//! the server, once it is [steady](Steady). A base goes when a later one replaces it that is itself older than what is kept
+//! ([`Retention`]). First the data key goes, so that the rest is of no use to anybody, then the rest; a listing shows that nothing is
+//! left. Of files the names say no time, so the server goes by when it [saw](Seen) a snapshot first; what only expired ones hold is found
+//! by reading the trees, with the repository key. Of a backup that has left the policy nothing is spared. What can't be destroyed is
+//! found, once it is late; what nobody may destroy, at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,18 +17,20 @@ use engine::clock::Steady;
 use engine::{BoxFuture, Context, Driver, Engine, EngineError, Reconcile};
 use event::evidence::{Covered, Found, Gap};
 use event::{Interval, Monotonic, Span, Time};
+use policy::BackupName;
 use store::Consumers;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{
-    BucketSettings, Config, CopySettings, EXPIRED_KEPT, EXPIRY_EVERY, EXPIRY_PROBE, FilesSettings, HOST_CAN_DESTROY,
-    Identity, PlaceSettings, SAME_HOST, Settings,
+    BucketSettings, Config, CopySettings, EXPIRED_KEPT, EXPIRY_EVERY, EXPIRY_PROBE, HOST_CAN_DESTROY, Identity,
+    LONGEST_INTERVAL, PlaceSettings, SAME_HOST, Settings,
 };
 use crate::events::{Destroyed, Detail};
-use crate::files::{FilesDestroyed, Hidden, Intended};
-use crate::objects::{Destroy, Directory, ObjectError, S3, list_all};
+use crate::files::{Files, FilesDestroyed, Hidden, Intended, lease_ended};
+use crate::objects::{Destroy, Directory, ObjectError, Objects, S3, Why, list_all};
 use crate::open::key;
-use crate::sealed::{Copy, Repository, day_end, set_time};
+use crate::retention::{Folders, Retention, backup_of, is_future};
+use crate::sealed::{Copy, Repository};
 use crate::sources;
 
 mod seen;
@@ -44,6 +47,13 @@ const LOOK_SOON: Span = Span::from_secs(300);
 const STEP: Span = Span::from_secs(10);
 /// How long after it was due something may still be there before that is found: locks of objects end by the provider's clock.
 const LATE: Span = Span::from_days(2);
+/// How much longer a lock is made that is extended; see `sealed::repository`.
+const LOCK_AHEAD: Span = Span::from_days(1);
+/// Most backups that have left the policy and are looked at at once.
+const LEFT_MAX: usize = 64;
+/// Most leases that are removed at once, and how long after their end.
+const LEASES_MAX: usize = 500;
+const LEASES_AFTER: Span = Span::from_days(1);
 /// Time between two passes over the files of one backup: each reads all trees of its snapshots.
 const PASS_EVERY: Span = Span::from_secs(20 * 3600);
 /// Most causes that are told of what is late.
@@ -144,8 +154,28 @@ impl Reconcile for Expiry {
     }
 }
 
-/// What is due at one copy: folders, with their objects, and since when.
-type Due = BTreeMap<String, (Vec<String>, Time)>;
+/// A copy, as it was listed.
+struct Listing<'a> {
+    copy: &'a CopySettings,
+    /// The right to delete from it, or why nobody has it.
+    destroys: Result<Arc<dyn Destroy>, String>,
+    /// The folders of databases.
+    folders: Folders,
+    /// The snapshots of files that are there, by backup.
+    snapshots: BTreeMap<String, BTreeSet<String>>,
+    /// Leases that have ended long ago.
+    leases: Vec<String>,
+}
+
+/// Files of a backup, and how long they are kept.
+struct OfFiles<'a> {
+    files: Files,
+    kept: Span,
+    /// Whether it has left the policy: its newest snapshot goes as well.
+    has_left: bool,
+    listed: BTreeSet<String>,
+    listings: &'a [Listing<'a>],
+}
 
 impl Expiry {
     async fn look(
@@ -155,130 +185,199 @@ impl Expiry {
         revision: &str,
         may_destroy: bool,
     ) -> Result<(), EngineError> {
-        let now = context.clock.now();
         let mut looked = Looked { destroyable: destroyable(settings), ..Looked::default() };
-        let (mut places, mut snapshots) = (Vec::new(), BTreeMap::<&str, BTreeSet<String>>::new());
+        let mut listings = Vec::new();
         for copy in &settings.copies {
             context.progress.tick();
-            let place = match place(&copy.place, context) {
-                Ok(place) => place,
+            match listing(copy, context).await {
+                Ok(listing) => listings.push(listing),
                 Err(why) => {
-                    tracing::error!(copy = copy.name, why, "what has expired at this copy can't be destroyed");
+                    tracing::error!(copy = copy.name, why, "what has expired at this copy is not known");
                     looked.unseen = true;
-                    continue;
                 }
-            };
-            let names = match list_all(&*place, "", OBJECTS_MAX).await {
-                Ok(listed) => listed.into_iter().map(|listed| listed.name).collect::<Vec<_>>(),
-                Err(error) => {
-                    tracing::error!(%error, "what has expired at this copy is not known");
-                    looked.unseen = true;
-                    continue;
-                }
-            };
-            for files in &settings.files {
-                let prefix = format!("restic/{}/snapshots/", files.name);
-                let ids = names.iter().filter_map(|name| name.strip_prefix(&prefix)).filter(|id| is_snapshot(id));
-                snapshots.entry(&files.name).or_default().extend(ids.map(str::to_owned));
             }
-            for (folder, (objects, since)) in due(&names, settings, now) {
+        }
+        self.look_at_databases(context, settings, &listings, may_destroy, &mut looked).await?;
+        for listing in &listings {
+            if let (Ok(place), true) = (&listing.destroys, may_destroy) {
+                self.delete_unlocked(context, listing.copy, &**place, &mut looked).await?;
+                // Nobody needs them: one that can't be removed is tried again.
+                for lease in &listing.leases {
+                    if let Err(error) = place.delete(lease).await {
+                        tracing::debug!(%error, "a lease that has ended is not removed");
+                        break;
+                    }
+                }
+            }
+        }
+        let mut of_policy: Vec<(Files, Span, bool)> =
+            settings.files.iter().map(|files| (sources::files(files), settings.keep + files.every, false)).collect();
+        let listed: BTreeSet<&String> = listings.iter().flat_map(|listing| listing.snapshots.keys()).collect();
+        let left = listed.into_iter().filter(|name| {
+            name.parse::<BackupName>().is_ok() && settings.files.iter().all(|files| files.name != **name)
+        });
+        of_policy.extend(left.take(LEFT_MAX).map(|name| (Files::left(name), settings.keep, true)));
+        for (files, kept, has_left) in of_policy {
+            let of = listings.iter().filter_map(|listing| listing.snapshots.get(&files.name));
+            let listed = of.flatten().cloned().collect();
+            let of_files = OfFiles { files, kept, has_left, listed, listings: &listings };
+            self.look_at_files(context, settings, &of_files, may_destroy, &mut looked).await?;
+        }
+        self.say(context, revision, looked).await
+    }
+
+    /// Looks at bases and logs at each copy, and destroys those that are due.
+    async fn look_at_databases(
+        &mut self,
+        context: &Context,
+        settings: &Settings,
+        listings: &[Listing<'_>],
+        may_destroy: bool,
+        looked: &mut Looked,
+    ) -> Result<(), EngineError> {
+        let now = context.clock.now();
+        let mut all = Folders::default();
+        for listing in listings {
+            all.add(&listing.folders);
+        }
+        let intervals = settings.databases().map(|(name, every)| (name.to_owned(), every)).collect();
+        let retention = Retention { keep: settings.keep, intervals: &intervals };
+        let seen = self.seen().await?;
+        // By a clock that may be wrong nothing is seen.
+        if may_destroy {
+            let is_all = listings.len() == settings.copies.len();
+            let mut to_be_seen: BTreeMap<&str, BTreeMap<&str, Time>> =
+                intervals.keys().map(|backup| (backup.as_str(), BTreeMap::new())).collect();
+            for (folder, at) in all.to_be_seen(now) {
+                let Some(backup) = backup_of(folder) else { continue };
+                let has_room = to_be_seen.len() < intervals.len() + LEFT_MAX;
+                if !has_room && !to_be_seen.contains_key(backup) {
+                    continue;
+                }
+                // At first sight of a backup, and of one that nobody backs up any more, names are believed.
+                let at = match intervals.get(backup) {
+                    _ if is_future(at, now) => now,
+                    Some(_) if seen.knows(backup) => now,
+                    Some(interval) => now.min(at + *interval),
+                    None => at,
+                };
+                to_be_seen.entry(backup).or_default().insert(folder, at);
+            }
+            for (backup, folders) in to_be_seen {
+                if seen.see_folders(backup, &folders, is_all).await.map_err(stored)? {
+                    tracing::error!(backup, "there are more bases than any policy makes: some replace none");
+                    looked.unseen = true;
+                }
+            }
+        }
+        for listing in listings {
+            let copy = &listing.copy.name;
+            let since = retention.of(&listing.folders, &all, now, |folder| seen.folder(folder));
+            for (folder, since) in since.into_iter().filter(|(_, since)| *since < now) {
                 context.progress.tick();
-                let why = if may_destroy {
-                    match destroy(&*place, &folder, &objects).await {
-                        Ok(()) => {
-                            let objects = objects.len() as u64;
+                let interval = backup_of(&folder).and_then(|backup| intervals.get(backup)).copied();
+                let left = if interval.is_none() { ", of a backup that has left the policy" } else { "" };
+                let place = match &listing.destroys {
+                    Ok(place) => place,
+                    Err(why) => {
+                        looked.late(format!("{copy}: {folder}{left}: {why}"));
+                        continue;
+                    }
+                };
+                let (why, lock) = if may_destroy {
+                    match destroy(&**place, &folder).await {
+                        Ok(objects) => {
                             let destroyed =
-                                Destroyed { copy: copy.name.clone(), folder, objects, locked: 0, locked_until: None };
+                                Destroyed { copy: copy.clone(), folder, objects, locked: 0, locked_until: None };
                             context.recorder.record(&destroyed).await?;
                             continue;
                         }
                         Err(error) => {
                             tracing::warn!(%error, "what has expired is not destroyed yet");
-                            error.to_string()
+                            let lock = lock_of(&**place, &error).await;
+                            (error.to_string(), lock)
                         }
                     }
                 } else {
-                    "the clock is not trusted yet".to_owned()
+                    ("the clock is not trusted yet".to_owned(), None)
                 };
-                if now.since(since) > LATE {
-                    looked.late(format!("{}: {folder}: {why}", copy.name));
+                if is_late(since, lock, interval.unwrap_or(LONGEST_INTERVAL), now) {
+                    looked.late(format!("{copy}: {folder}{left}: {why}"));
                 }
             }
-            if may_destroy {
-                self.delete_unlocked(context, copy, &*place, &mut looked).await?;
-            }
-            places.push(place);
         }
-        for files in &settings.files {
-            let listed = snapshots.remove(&*files.name).unwrap_or_default();
-            self.look_at_files(context, settings, files, &listed, &places, may_destroy, &mut looked).await?;
-        }
-        self.say(context, revision, looked).await
+        Ok(())
     }
 
-    /// Looks at the snapshots of one backup, and destroys those that are due; `places` are the copies that answer.
-    #[expect(clippy::too_many_arguments, reason = "one look at one backup, with all that it is of")]
+    /// Looks at the snapshots of one backup, and destroys those that are due.
     async fn look_at_files(
         &mut self,
         context: &Context,
         settings: &Settings,
-        files: &FilesSettings,
-        listed: &BTreeSet<String>,
-        places: &[Arc<dyn Destroy>],
+        of: &OfFiles<'_>,
         may_destroy: bool,
         looked: &mut Looked,
     ) -> Result<(), EngineError> {
         let now = context.clock.now();
-        let kept = settings.keep + files.every;
-        let next_pass = self.next_pass.get(&files.name).copied();
+        let (name, listed, kept) = (&*of.files.name, &of.listed, of.kept);
+        let next_pass = self.next_pass.get(name).copied();
         let seen = self.seen().await?;
         // By a clock that may be wrong nothing is seen either: what it saw years ago would be due when it is right.
-        if may_destroy && seen.see(&files.name, listed, now, kept).await.map_err(stored)? {
-            tracing::error!(
-                backup = files.name,
-                "there are more snapshots than any policy makes: some are never destroyed"
-            );
+        if may_destroy && seen.see(name, listed, now, kept).await.map_err(stored)? {
+            tracing::error!(backup = name, "there are more snapshots than any policy makes: some are never destroyed");
             looked.unseen = true;
         }
-        let due = seen.due(&files.name, listed, kept, now);
-        let Some(since) = due.since else { return Ok(()) };
-        let is_late = now.since(since) > LATE;
+        let due = seen.due(name, listed, (kept, !of.has_left), now);
+        let is_whole = of.listings.len() == settings.copies.len();
+        let Some(since) = due.since else {
+            if of.has_left && may_destroy && is_whole && listed.is_empty() && due.kept.is_empty() {
+                return remove_rest(context, of, looked).await;
+            }
+            return Ok(());
+        };
+        // Nothing becomes of waiting where nobody may delete.
+        let nobody = of.listings.iter().find_map(|listing| Some((listing.copy, listing.destroys.as_ref().err()?)));
+        let is_late = now.since(since) > LATE || nobody.is_some();
         let monotonic = context.clock.monotonic();
         if !may_destroy || next_pass.is_some_and(|at| at > monotonic) {
             if is_late {
-                looked.late(format!("{}: a snapshot is due since {since}", files.name));
+                looked.late(format!("{name}: a snapshot is due since {since}"));
             }
             return Ok(());
         }
-        let why = if places.len() < settings.copies.len() {
-            Some("a copy does not answer, or nobody may delete from it: nothing is destroyed".to_owned())
+        let places: Vec<_> =
+            of.listings.iter().filter_map(|listing| listing.destroys.as_ref().ok().map(Arc::clone)).collect();
+        let why = if let Some((copy, why)) = nobody {
+            Some(format!("nothing is destroyed, for of the copy `{}` {why}", copy.name))
+        } else if !is_whole {
+            Some("a copy does not answer: nothing is destroyed".to_owned())
         } else {
-            match pass(context, settings, files, places, &due, seen).await {
+            match pass(context, settings, &of.files, &places, &due, seen).await {
                 Ok(done) => {
                     let mut events = Vec::new();
                     for (at, copy) in settings.copies.iter().enumerate().filter(|_| done.objects > 0) {
                         let locked = done.hidden.iter().filter(|hidden| hidden.copy == at);
                         let destroyed = Destroyed {
                             copy: copy.name.clone(),
-                            folder: format!("restic/{}", files.name),
+                            folder: format!("restic/{name}"),
                             objects: done.objects,
                             locked: locked.clone().count() as u64,
                             locked_until: locked.map(|hidden| hidden.until).max(),
                         };
                         events.push(context.recorder.seal(&destroyed, now)?);
                     }
-                    seen.destroyed(&files.name, &due.expired, now, events).await.map_err(stored)?;
+                    seen.destroyed(name, &due.expired, now, events).await.map_err(stored)?;
                     let next = monotonic.0.saturating_add(PASS_EVERY.micros());
-                    self.next_pass.insert(files.name.clone(), Monotonic(next));
+                    self.next_pass.insert(name.to_owned(), Monotonic(next));
                     None
                 }
                 Err(why) => Some(why),
             }
         };
         if let Some(why) = why {
-            tracing::warn!(backup = files.name, why, "what has expired is not destroyed yet");
+            tracing::warn!(backup = name, why, "what has expired is not destroyed yet");
             if is_late {
-                looked.late(format!("{}: {why}", files.name));
+                looked.late(format!("{name}: {why}"));
             }
         }
         Ok(())
@@ -373,7 +472,7 @@ impl Expiry {
 async fn pass(
     context: &Context,
     settings: &Settings,
-    files: &FilesSettings,
+    files: &Files,
     places: &[Arc<dyn Destroy>],
     due: &DueSnapshots,
     seen: &mut Seen,
@@ -389,7 +488,6 @@ async fn pass(
     let (clock, random) = (Arc::clone(&context.clock), Arc::clone(&context.random));
     let repository = Repository::new(copies, key, settings.keep, clock, random).bases_apart(settings.intervals());
     let repository = Arc::new(repository);
-    let files = sources::files(files);
     let (expired, kept) = (due.expired.clone(), due.kept.clone());
     let (intends, mut intended) = mpsc::channel(1);
     let destroyed = files.destroy(context, &repository, places.to_vec(), expired, kept, intends);
@@ -430,84 +528,108 @@ fn destroyable(settings: &Settings) -> Vec<String> {
     if all.len() < settings.copies.len() { Vec::new() } else { all }
 }
 
-/// A copy, with the right to delete from it.
-fn place(place: &PlaceSettings, context: &Context) -> Result<Arc<dyn Destroy>, String> {
-    match place {
-        PlaceSettings::Directory(path) => Ok(Arc::new(Directory::new(path))),
+/// What there is at a copy, and who may delete from it.
+async fn listing<'a>(copy: &'a CopySettings, context: &Context) -> Result<Listing<'a>, String> {
+    let words = |error: ObjectError| error.to_string();
+    let (objects, destroys): (Arc<dyn Objects>, Result<Arc<dyn Destroy>, String>) = match &copy.place {
+        PlaceSettings::Directory(path) => {
+            let directory = Arc::new(Directory::new(path));
+            (Arc::clone(&directory) as _, Ok(directory))
+        }
         PlaceSettings::S3(bucket) => {
-            let Some(identity) = &bucket.destroys else {
-                return Err(
-                    "no identity may delete there: write `destroy_access_key` and `destroy_secret_key`".to_owned()
-                );
-            };
-            let Identity { access_key, secret_key } = identity.clone();
-            let as_destroyer = BucketSettings { access_key, secret_key, ..(**bucket).clone() };
-            S3::new(&as_destroyer, context).map(|place| Arc::new(place) as _).map_err(|error| error.to_string())
-        }
-    }
-}
-
-/// What is due for destruction, of the objects of these names.
-fn due(names: &[String], settings: &Settings, now: Time) -> Due {
-    let mut folders: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for name in names {
-        if let Some((folder, _)) = name.rsplit_once('/') {
-            folders.entry(folder.strip_prefix("keys/").unwrap_or(folder)).or_default().push(name.clone());
-        }
-        // A key that is alone, without objects beside it, is that of its own folder.
-        if let Some(folder) = name.strip_prefix("keys/") {
-            folders.entry(folder).or_default();
-        }
-    }
-    let mut due = Due::new();
-    for (backup, full_every) in settings.databases() {
-        let kept = settings.keep + full_every;
-        let sets = format!("sets/{backup}/");
-        let begun: BTreeMap<&str, Time> =
-            folders.keys().filter_map(|folder| Some((*folder, set_time(folder.strip_prefix(&sets)?)?))).collect();
-        // Whatever the clock says, the newest base that is older than all that is due stays.
-        let Some(newest) = begun.values().max().copied() else { continue };
-        for (folder, at) in &begun {
-            let since = *at + kept;
-            if since < now && *at < newest {
-                due.insert((*folder).to_owned(), (Vec::new(), since));
+            if let Some(Identity { access_key, secret_key }) = bucket.destroys.clone() {
+                let as_destroyer = BucketSettings { access_key, secret_key, ..(**bucket).clone() };
+                let bucket = Arc::new(S3::new(&as_destroyer, context).map_err(words)?);
+                (Arc::clone(&bucket) as _, Ok(bucket))
+            } else {
+                let why = "nobody may delete there: write `destroy_access_key` and `destroy_secret_key`".to_owned();
+                (Arc::new(S3::new(bucket, context).map_err(words)?), Err(why))
             }
         }
-        let oldest_kept = begun.iter().filter(|(folder, _)| !due.contains_key(**folder)).map(|(_, at)| *at).min();
-        let logs = format!("logs/{backup}/");
-        for folder in folders.keys().filter(|folder| folder.starts_with(&logs)) {
-            let Some(end) = folder.rsplit('/').next().and_then(day_end) else { continue };
-            let since = end + kept;
-            if since < now && oldest_kept.is_none_or(|oldest| end < oldest) {
-                due.insert((*folder).to_owned(), (Vec::new(), since));
-            }
+    };
+    let listed = list_all(&*objects, "", OBJECTS_MAX).await.map_err(words)?;
+    let names = || listed.iter().map(|listed| listed.name.as_str());
+    let mut snapshots = BTreeMap::<String, BTreeSet<String>>::new();
+    for (name, object) in names().filter_map(|name| name.strip_prefix("restic/")?.split_once('/')) {
+        if !snapshots.contains_key(name) {
+            snapshots.insert(name.to_owned(), BTreeSet::new());
+        }
+        let id = object.strip_prefix("snapshots/").filter(|id| is_snapshot(id));
+        if let (Some(of), Some(id)) = (snapshots.get_mut(name), id) {
+            of.insert(id.to_owned());
         }
     }
-    for (folder, (objects, _)) in &mut due {
-        *objects = folders.get(folder.as_str()).cloned().unwrap_or_default();
-        objects.retain(|name| !name.starts_with("keys/"));
-    }
-    due
+    let before = context.clock.now() - LEASES_AFTER;
+    let leases = names().filter(|name| lease_ended(name).is_some_and(|end| end < before));
+    let leases = leases.take(LEASES_MAX).map(str::to_owned).collect();
+    Ok(Listing { copy, destroys, folders: Folders::of(names()), snapshots, leases })
 }
 
-/// Destroys a folder: its data key first, then its objects; then there is none of both.
-async fn destroy(place: &dyn Destroy, folder: &str, objects: &[String]) -> Result<(), ObjectError> {
+/// Destroys a folder: its data key first, then its objects; then there is none of both. Says how many objects there were.
+async fn destroy(place: &dyn Destroy, folder: &str) -> Result<u64, ObjectError> {
     place.delete(&format!("keys/{folder}")).await?;
-    for name in objects {
-        place.delete(name).await?;
+    remove_all(place, &format!("{folder}/")).await
+}
+
+/// Deletes all objects below a prefix, and sees that none is left. Says how many there were.
+async fn remove_all(place: &dyn Destroy, prefix: &str) -> Result<u64, ObjectError> {
+    let objects = list_all(place, prefix, OBJECTS_MAX).await?;
+    for listed in &objects {
+        place.delete(&listed.name).await?;
     }
-    let left: BTreeSet<String> =
-        list_all(place, &format!("{folder}/"), OBJECTS_MAX).await?.into_iter().map(|listed| listed.name).collect();
-    match left.into_iter().next() {
-        None => Ok(()),
-        Some(name) => Err(ObjectError {
-            why: crate::objects::Why::Unavailable,
+    match list_all(place, prefix, OBJECTS_MAX).await?.into_iter().next() {
+        None => Ok(objects.len() as u64),
+        Some(listed) => Err(ObjectError {
+            why: Why::Unavailable,
             place: place.place().to_owned(),
-            name,
+            name: listed.name,
             reason: "it was deleted, and is still listed".to_owned(),
         }),
     }
 }
 
+/// Removes what is left of files that nobody backs up any more: no snapshot needs any of it.
+async fn remove_rest(context: &Context, of: &OfFiles<'_>, looked: &mut Looked) -> Result<(), EngineError> {
+    let folder = format!("restic/{}", of.files.name);
+    for listing in of.listings.iter().filter(|listing| listing.snapshots.contains_key(&of.files.name)) {
+        let copy = &listing.copy.name;
+        context.progress.tick();
+        let place = match &listing.destroys {
+            Ok(place) => place,
+            Err(why) => {
+                looked.late(format!("{copy}: {folder}, of a backup that has left the policy: {why}"));
+                continue;
+            }
+        };
+        match remove_all(&**place, &format!("{folder}/")).await {
+            Ok(objects) => {
+                let (copy, folder) = (copy.clone(), folder.clone());
+                context.recorder.record(&Destroyed { copy, folder, objects, locked: 0, locked_until: None }).await?;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what has expired is not destroyed yet");
+                if lock_of(&**place, &error).await.is_none() {
+                    looked.late(error.to_string());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Until when an object is locked that was not deleted.
+async fn lock_of(place: &dyn Destroy, error: &ObjectError) -> Option<Time> {
+    if error.why != Why::Refused {
+        return None;
+    }
+    place.locked_until(&error.name).await.ok().flatten()
+}
+
+/// Whether what is due since `since` is late: not before its lock ends, where that is no later than ours are made.
+fn is_late(since: Time, lock: Option<Time>, interval: Span, now: Time) -> bool {
+    let locked = lock.map_or(since, |until| until.min(since + interval + LOCK_AHEAD));
+    now.since(since.max(locked)) > LATE
+}
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

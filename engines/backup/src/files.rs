@@ -47,6 +47,7 @@ use crate::sealed::RepositoryError;
 pub use check::{FilesChecked, Finding, Share};
 pub(crate) use destroy::Intended;
 pub use destroy::{FilesDestroyed, Hidden};
+pub(crate) use lease::{FOLDER as LEASES, lease_ended};
 pub use lease::{Lease, LeaseError, Role};
 pub use open::password;
 pub use problems::{Problem, Problems};
@@ -84,6 +85,21 @@ impl From<&FilesSettings> for Files {
             exclude: settings.exclude.clone(),
             one_file_system: settings.one_file_system,
             may_be_empty: settings.may_be_empty,
+        }
+    }
+}
+
+impl Files {
+    /// The files of a backup that has left the policy.
+    pub(crate) fn left(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            paths: Vec::new(),
+            volumes: Vec::new(),
+            volumes_in: VOLUMES.into(),
+            exclude: Vec::new(),
+            one_file_system: false,
+            may_be_empty: false,
         }
     }
 }

@@ -34,6 +34,7 @@ mod postgres;
 mod residency;
 mod restorable;
 mod restore_tests;
+mod retention;
 mod rewind;
 mod run;
 pub mod sealed;

@@ -25,6 +25,7 @@ pub use object::{SealError, head, open, seal};
 pub(crate) use repository::key_name;
 pub use repository::{Copy, CopyState, Levelled, Repository};
 pub(crate) use repository::{day_end, set_time};
+pub(crate) use set::{INCREMENTAL_STREAM, MANIFEST};
 pub use set::{Manifest, SetWriter, Stream};
 
 use crate::objects::ObjectError;

@@ -1,24 +1,32 @@
-//! Which snapshots of files there are, and since when, as the server has seen it itself.
+//! Which snapshots of files and full bases there are, and since when, as the server has seen it itself.
 //!
 //! The name of a snapshot is a digest: it says nothing of its age, and what is in it was written by the host. So the server keeps in
 //! its own store when it first saw each name in a listing, by a clock that was steady then. A host can make a snapshot no older by
 //! anything that it writes. A snapshot that was destroyed is remembered for a while longer: one that comes back, out of a copy that
 //! was away or by somebody's hand, is destroyed again, and is no new one.
+//!
+//! The name of a base does say its age, and the one before it goes once it is old enough. So it is no older than the server has seen
+//! it: else one that a host puts there in the name of an old time would have others destroyed at once. Of a backup of which the server
+//! knows nothing yet, the names are believed once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use event::{Observed, Span, Time};
 use serde::{Deserialize, Serialize};
-use store::{Consumers, ROWS_MAX, Row, Step, StoreError};
+use store::{Consumers, KEY_BYTES_MAX, ROWS_MAX, Row, Step, StoreError};
+
+use crate::retention::backup_of;
 
 /// Name of the consumer whose rows these are.
 const CONSUMER: &str = "expiry";
 /// What the keys of snapshots begin with.
 const SNAPSHOTS: &str = "snapshot/";
+/// What the keys of folders of databases begin with.
+const FOLDERS: &str = "folder/";
 /// What the keys of objects begin with that are hidden until their locks end.
 const HIDDEN: &str = "hidden/";
-/// Most snapshots of one backup that are remembered: four a day for ten years.
+/// Most snapshots, or folders, of one backup that are remembered: four a day for ten years.
 const SNAPSHOTS_MAX: usize = 16_384;
 
 /// What is known of a snapshot.
@@ -31,11 +39,13 @@ struct Known {
     destroyed: Option<Time>,
 }
 
-/// All snapshots that were seen.
+/// All that was seen.
 pub(super) struct Seen {
     rows: Arc<dyn Consumers>,
     /// By backup and identifier.
     known: BTreeMap<(String, String), Known>,
+    /// When folders of databases were first seen: full bases, and what has a name of the future; by backup and folder.
+    folders: BTreeMap<(String, String), Time>,
     /// Objects that are hidden, by copy and name, and when their locks end.
     hidden: BTreeMap<(String, String), Time>,
 }
@@ -55,8 +65,56 @@ impl Seen {
     /// Reads what was seen before this start.
     pub(super) async fn read(rows: Arc<dyn Consumers>) -> Result<Self, StoreError> {
         let known = read(&*rows, SNAPSHOTS).await?;
+        let folders = read(&*rows, FOLDERS).await?;
         let hidden = read(&*rows, HIDDEN).await?;
-        Ok(Self { rows, known, hidden })
+        Ok(Self { rows, known, folders, hidden })
+    }
+
+    /// When a folder of a database was first seen.
+    pub(super) fn folder(&self, folder: &str) -> Option<Time> {
+        self.folders.get(&(backup_of(folder)?.to_owned(), folder.to_owned())).copied()
+    }
+
+    /// Writes down which folders of a backup are listed that were not seen before, each with the time at which it was seen, and forgets
+    /// those that are gone where `all` says that nothing is hidden by a copy that is away. Says whether there are more than can be
+    /// remembered.
+    pub(super) async fn see_folders(
+        &mut self,
+        backup: &str,
+        listed: &BTreeMap<&str, Time>,
+        all: bool,
+    ) -> Result<bool, StoreError> {
+        let from = (backup.to_owned(), String::new());
+        let known: BTreeSet<String> =
+            self.folders.range(from..).take_while(|((of, _), _)| of == backup).map(|((_, it), _)| it.clone()).collect();
+        let gone: Vec<&String> = known.iter().filter(|it| all && !listed.contains_key(it.as_str())).collect();
+        let room = SNAPSHOTS_MAX.saturating_sub(known.len());
+        let key = |folder: &str| format!("{FOLDERS}{backup}/{folder}");
+        // A longer name is none of ours, and one that is not remembered replaces nothing.
+        let is_new = |(folder, _): &(&&str, &Time)| !known.contains(**folder) && key(folder).len() <= KEY_BYTES_MAX;
+        let new: Vec<(&str, Time)> = listed.iter().filter(is_new).map(|(folder, at)| (*folder, *at)).collect();
+        let too_many = new.len() > room;
+        let put = |(folder, at): &(&str, Time)| Row::Put {
+            key: key(folder),
+            value: serde_json::to_vec(at).unwrap_or_default(),
+        };
+        let mut rows: Vec<Row> = gone.iter().map(|folder| Row::Delete { key: key(folder) }).collect();
+        rows.extend(new.iter().take(room).map(put));
+        while !rows.is_empty() {
+            let some = rows.drain(..rows.len().min(ROWS_MAX)).collect();
+            self.step(some, Vec::new()).await?;
+        }
+        for folder in gone {
+            self.folders.remove(&(backup.to_owned(), folder.clone()));
+        }
+        self.folders.extend(new.into_iter().take(room).map(|(it, at)| ((backup.to_owned(), it.to_owned()), at)));
+        Ok(too_many)
+    }
+
+    /// Whether any folder of a backup was seen before.
+    pub(super) fn knows(&self, backup: &str) -> bool {
+        let from = (backup.to_owned(), String::new());
+        self.folders.range(from..).next().is_some_and(|((of, _), _)| of == backup)
     }
 
     /// The objects at a copy whose locks have ended, and when.
@@ -102,11 +160,18 @@ impl Seen {
         self.known.range(from..).take_while(move |((of, _), _)| *of == backup).map(|((_, id), known)| (&**id, known))
     }
 
-    /// What is due of a backup whose snapshots are kept for `kept`. The newest that was seen never is. One that was destroyed and is
-    /// listed again is.
-    pub(super) fn due(&self, backup: &str, listed: &BTreeSet<String>, kept: Span, now: Time) -> DueSnapshots {
+    /// What is due of a backup whose snapshots are kept for `kept`. The newest that was seen never is, where it is `spared`. One that was
+    /// destroyed and is listed again is.
+    pub(super) fn due(
+        &self,
+        backup: &str,
+        listed: &BTreeSet<String>,
+        (kept, spared): (Span, bool),
+        now: Time,
+    ) -> DueSnapshots {
         let mut due = DueSnapshots::default();
-        let newest = self.of(backup).filter(|(_, known)| known.destroyed.is_none()).map(|(_, known)| known.seen).max();
+        let live = self.of(backup).filter(|(_, known)| known.destroyed.is_none());
+        let newest = live.map(|(_, known)| known.seen).max().filter(|_| spared);
         for (id, known) in self.of(backup) {
             let since = known.seen + kept;
             match known.destroyed {

@@ -27,7 +27,7 @@ const LEASE: Span = Span::from_secs(60 * 60);
 /// How far the clocks of two machines may be apart.
 const SKEW: Span = Span::from_secs(5 * 60);
 /// Folder of the leases.
-const FOLDER: &str = "leases";
+pub(crate) const FOLDER: &str = "leases";
 
 /// What a lease is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +76,12 @@ pub enum LeaseError {
     /// A copy can't be asked.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
+}
+
+/// Until when the lease held whose object has this name; `None` where it is none.
+pub(crate) fn lease_ended(name: &str) -> Option<Time> {
+    let object = name.strip_prefix(FOLDER)?.strip_prefix('/')?.split_once('/')?.1;
+    Some(Time::from_micros(object.split('-').nth(1)?.parse().ok()?))
 }
 
 /// The lock of this host on a repository; let go when it is dropped, or when the process dies.

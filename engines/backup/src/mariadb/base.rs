@@ -23,7 +23,7 @@ use super::waiting::FileIdentity;
 use super::{Asking as _, MariaDb};
 use crate::Connection as Settings;
 use crate::database::{DatabaseError, Watcher};
-use crate::sealed::{Catalog, Manifest, Repository, RepositoryError, SetWriter, hex};
+use crate::sealed::{Catalog, INCREMENTAL_STREAM, Manifest, Repository, RepositoryError, SetWriter, hex};
 use crate::work::WorkFolder;
 
 /// What the manifests of bases call their engine.
@@ -113,7 +113,8 @@ pub(super) async fn take(
     let mut running = context.programs.stream(&program)?;
     let stdout = running.stdout().ok_or_else(|| DatabaseError::Database("mariadb-backup has no output".to_owned()))?;
     let size = size.filter(|_| parent.is_none());
-    let read = writer.stream(STREAM, stdout, |bytes| watcher.doing("base", bytes, size));
+    let stream = if parent.is_some() { INCREMENTAL_STREAM } else { STREAM };
+    let read = writer.stream(stream, stdout, |bytes| watcher.doing("base", bytes, size));
     let (streamed, ended) = tokio::join!(read, running.ended());
     // Where the repository takes no more the program fails as well: by a pipe that is broken.
     streamed?;

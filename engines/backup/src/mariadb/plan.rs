@@ -146,11 +146,22 @@ async fn reach(
     let base = BaseFacts::of(set)?;
     let Some(log) = &set.log else { return Ok(Err(format!("no log goes on from the base {}", set.set))) };
     // The byte before: a log that ends there and goes on in the next file is whole.
-    let start = (base.position.file, base.position.at.saturating_sub(1));
-    let (mut pieces, has_gap) = match listed {
-        Listed::Recent => catalog.recent_pieces(log, start, goes_on).await?,
-        Listed::All => catalog.pieces(log, start, goes_on).await?,
-    };
+    let at = base.position.at;
+    let (mut pieces, mut has_gap) = (Vec::new(), false);
+    for start in [at.saturating_sub(1), at] {
+        let start = (base.position.file, start);
+        (pieces, has_gap) = match listed {
+            Listed::Recent => catalog.recent_pieces(log, start, goes_on).await?,
+            Listed::All => catalog.pieces(log, start, goes_on).await?,
+        };
+        // Where nothing had happened for long before the base, that byte may have expired, and is not needed.
+        let Some(first) = pieces.first() else { continue };
+        let is_before = first.name.file == base.position.file && first.name.end <= at && start.1 < at;
+        match if is_before { head_of(repository, first).await.err() } else { None } {
+            Some(error) if Repository::is_destroyed(&error) => {}
+            _ => break,
+        }
+    }
     let mut unread = String::new();
     let through = loop {
         let Some(last) = pieces.last() else {

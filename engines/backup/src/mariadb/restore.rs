@@ -19,7 +19,7 @@ use crate::bases::{AttemptError, Bases, OfBase as _};
 use crate::blank::Blank;
 use crate::database::{DatabaseError, Restored, Watcher};
 use crate::owner::Owner;
-use crate::sealed::{Catalog, LogPiece, Manifest, Repository, RepositoryError};
+use crate::sealed::{Catalog, INCREMENTAL_STREAM, LogPiece, Manifest, Repository, RepositoryError};
 use crate::work::WorkFolder;
 
 /// How long mariadb-backup may take to prepare a base.
@@ -195,7 +195,7 @@ async fn unpack(
     owner: &Owner,
     at: &Unpacking<'_>,
 ) -> Result<u64, DatabaseError> {
-    let stream = set.streams.iter().find(|stream| stream.name == STREAM);
+    let stream = set.streams.iter().find(|stream| [STREAM, INCREMENTAL_STREAM].contains(&&*stream.name));
     let missing = || DatabaseError::Database(format!("the base {} has no stream `{STREAM}`", set.set));
     let stream = stream.ok_or_else(missing)?;
     let program = Program::new("mbstream").args(["-x", "-C"]).arg(target);

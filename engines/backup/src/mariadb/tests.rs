@@ -1,6 +1,7 @@
 //! Real servers: MariaDB of Debian, each with a folder and a socket of its own, and no network.
 
 mod examining;
+mod expired;
 mod faults;
 mod following;
 pub(crate) mod ledger;

@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
+use event::Time;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::key::hex;
 use super::log::{LastPiece, PieceName, last_piece, log_folder};
-use super::repository::Repository;
+use super::repository::{Repository, set_time};
 use super::set::{MANIFEST, Manifest, set_folder};
 use super::{RepositoryError, Stream};
+use crate::retention::is_future;
 
 /// A set, and where it is whole.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -95,6 +97,14 @@ impl Catalog {
                 Err(error) => Err(error.to_string()),
             };
             match manifest {
+                // Nothing goes on from what is still to come: no base would be due, and no lock extended, for its sake.
+                Ok(manifest) if is_of_the_future(&manifest, repository.now()) => {
+                    let why = format!(
+                        "it says that it is of {}, which is to come: the clock is wrong, or somebody else has put it there",
+                        manifest.consistent_at
+                    );
+                    catalog.unreadable.push((set.to_owned(), why));
+                }
                 Ok(manifest) if manifest.format == 1 && manifest.set == *set && manifest.backup == backup => {
                     repository.remember_manifest(&folder, &manifest);
                     let parts =
@@ -196,6 +206,11 @@ impl Catalog {
         }
         Ok(())
     }
+}
+
+fn is_of_the_future(manifest: &Manifest, now: Time) -> bool {
+    let named = set_time(&manifest.set);
+    [Some(manifest.began_at), Some(manifest.consistent_at), named].into_iter().flatten().any(|at| is_future(at, now))
 }
 
 /// Of pieces in order those that go on from each other, and whether there are more behind a gap.

@@ -17,9 +17,10 @@ use serde::Serialize;
 
 use super::RepositoryError;
 use super::key::{DataKey, hex};
-use super::repository::{OBJECTS_MAX, Repository};
+use super::repository::{OBJECTS_MAX, Repository, day_end};
 use super::set::seal_apart;
 use crate::objects::{Why, list_all};
+use crate::retention::is_future;
 
 /// The name of a piece.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -186,6 +187,12 @@ pub(super) async fn last_piece(
 ) -> Result<(Option<LastPiece>, u64), RepositoryError> {
     let (mut last, mut last_seq): (Option<LastPiece>, u64) = (None, 0);
     let mut days: Vec<String> = repository.folders(root).await?.into_iter().collect();
+    // A log goes on from no day that is to come, which somebody else has put there; but where the clock is wrong, all of them are.
+    let now = repository.now();
+    let is_past = |day: &String| day_end(day).is_none_or(|end| !is_future(end, now));
+    if days.iter().any(is_past) {
+        days.retain(is_past);
+    }
     while let Some(day) = days.pop() {
         let folder = format!("{root}{day}");
         let prefix = format!("{folder}/");

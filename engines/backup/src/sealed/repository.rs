@@ -23,7 +23,9 @@ use super::key::{DataKey, RepositoryKey};
 use super::object::{FIRST_BYTES, head, open};
 use super::set::Manifest;
 use super::{RepositoryError, SealError};
+use crate::files::LEASES;
 use crate::objects::{Listed, ObjectError, Objects, Why, list_all};
+use crate::retention::{Folders, Retention, folder_of, is_future, time_of};
 
 /// How long a copy that failed is not asked again, while another one answers.
 const AWAY: Span = Span::from_secs(30);
@@ -39,6 +41,8 @@ const LOCKS_MAX: usize = 500_000;
 const LOCKS_AT_ONCE: usize = 8;
 /// How much longer than needed a lock is made that is extended.
 const LOCK_AHEAD: Span = Span::from_days(1);
+/// How long before it is due an object is not brought to a copy any more: the clock of the server may be ahead.
+const DUE_SOON: Span = Span::from_secs(3600);
 /// Most objects of one listing.
 pub(super) const OBJECTS_MAX: usize = 2_000_000;
 
@@ -248,7 +252,8 @@ impl Repository {
     /// # Errors
     /// It is at no copy: the first cause.
     pub async fn put(&self, name: &str, body: Bytes) -> Result<BTreeSet<usize>, RepositoryError> {
-        let keep_until = self.keep_until(name, self.clock.now());
+        // A lease is nothing that is kept.
+        let keep_until = (!is_lease(name)).then(|| self.keep_until(name, self.clock.now()));
         let states = self.states();
         // Where all are away there is nothing to lose by asking.
         let all_away = states.iter().all(|state| state.is_away);
@@ -308,18 +313,18 @@ impl Repository {
         copy: &Copy,
         name: &str,
         body: Bytes,
-        keep_until: Time,
+        keep_until: Option<Time>,
     ) -> impl Future<Output = (usize, Result<(), ObjectError>)> + Send + 'static {
         let (objects, name) = (Arc::clone(&copy.objects), name.to_owned());
         let (failed, locks, clock) = (Arc::clone(&self.failed), Arc::clone(&self.locks), Arc::clone(&self.clock));
         async move {
-            let result = objects.put(&name, body, Some(keep_until)).await;
+            let result = objects.put(&name, body, keep_until).await;
             match &result {
                 Ok(()) => {
                     lock(&failed).remove(&at);
                     // Packs are needed by later snapshots; what the others are needed by is known by their names.
-                    if name.starts_with("restic/") {
-                        remember_lock(&locks, at, name, keep_until);
+                    if let Some(until) = keep_until.filter(|_| name.starts_with("restic/")) {
+                        remember_lock(&locks, at, name, until);
                     }
                 }
                 Err(error) => drop(lock(&failed).insert(at, (error.clone(), clock.monotonic()))),
@@ -518,16 +523,20 @@ impl Repository {
     }
 
     /// Brings each object below `prefix` to every copy that lacks it: what is needed to restore the newest state of each database first,
-    /// then files, then what is older, the newest first (BK-8). What `skip` says is left for another time.
+    /// then files, then what is older, the newest first (BK-8). What is due to be destroyed is brought nowhere; what `skip` says is left for
+    /// another time.
     ///
     /// # Errors
     /// No copy can be listed.
     pub async fn level(&self, prefix: &str, skip: impl Fn(&str) -> bool) -> Result<Levelled, RepositoryError> {
         let (all, errors) = self.list(prefix).await?;
+        let due = self.due(&all);
+        let is_due = |name: &str| folder_of(name).is_some_and(|(folder, _)| due.contains(folder));
         let unlisted: BTreeSet<&str> = errors.iter().map(|error| error.place.as_str()).collect();
         let mut levelled = Levelled::default();
-        let newest = newest_bases(all.keys());
-        let mut in_order: Vec<(&String, &Vec<(usize, u64)>)> = all.iter().filter(|(name, _)| !skip(name)).collect();
+        let newest = newest_bases(all.keys(), self.clock.now());
+        let mut in_order: Vec<(&String, &Vec<(usize, u64)>)> =
+            all.iter().filter(|(name, _)| !skip(name) && !is_due(name) && !is_lease(name)).collect();
         in_order.sort_by_cached_key(|(name, _)| self.urgency(name, &newest));
         for (name, at) in in_order {
             if at.iter().any(|(_, size)| *size != at[0].1) {
@@ -540,11 +549,7 @@ impl Repository {
             for (_, copy) in lacking {
                 let from = &self.copies[at[0].0];
                 let copied = async {
-                    // Locked for as long as where it comes from: not anew, or it would outlive what it is kept for.
-                    let keep_until = match from.objects.locked_until(name).await? {
-                        Some(until) => until,
-                        None => self.keep_until(name, self.clock.now()),
-                    };
+                    let keep_until = self.keep_brought(name, from.objects.locked_until(name).await?);
                     let body = from.objects.get(name, None).await?;
                     copy.objects.put(name, body, Some(keep_until)).await
                 };
@@ -558,9 +563,28 @@ impl Repository {
         Ok(levelled)
     }
 
+    /// What is due by its name, or nearly: the server destroys it, at one copy before another. Nor is anything brought that has a name
+    /// of the future.
+    fn due(&self, all: &BTreeMap<String, Vec<(usize, u64)>>) -> BTreeSet<String> {
+        let (folders, now) = (Folders::of(all.keys().map(String::as_str)), self.clock.now());
+        let retention = Retention { keep: self.keep, intervals: &self.intervals };
+        let since = retention.of(&folders, &folders, now, |_| Some(Time::from_micros(0)));
+        since.into_iter().filter(|(_, since)| *since < now + DUE_SOON).map(|(folder, _)| folder).collect()
+    }
+
+    /// Until when an object is locked at a copy that it is brought to: for as long as where it comes from, or as if it had been put
+    /// there in its time. Locked anew, it would outlive what it is kept for.
+    fn keep_brought(&self, name: &str, locked: Option<Time>) -> Time {
+        let now = self.clock.now();
+        let of_name =
+            || folder_of(name).and_then(|(folder, _)| time_of(folder)).map(|at| self.keep_until(name, at.min(now)));
+        // What is there still although its time is over is needed anew.
+        locked.or_else(of_name).filter(|until| *until > now).unwrap_or_else(|| self.keep_until(name, now))
+    }
+
     /// When an object is brought to a copy that lacks it: what sorts first comes first.
     fn urgency(&self, name: &str, newest: &BTreeMap<&str, Time>) -> (u8, Reverse<Option<Time>>) {
-        let (backup, at) = (backup_of(name), time_of(name));
+        let (backup, at) = (backup_of(name), folder_of(name).and_then(|(folder, _)| time_of(folder)));
         // A base that the newest one builds on is older by the interval of full bases at most.
         let from = backup.and_then(|backup| Some(*newest.get(backup)? - self.interval(backup)));
         match (at, from) {
@@ -581,6 +605,11 @@ pub(crate) fn key_name(folder: &str) -> String {
     format!("keys/{folder}")
 }
 
+/// Whether an object is a lease, which holds for an hour, at the copy where it was taken.
+fn is_lease(name: &str) -> bool {
+    name.strip_prefix(LEASES).is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// The backup that an object is of, by its name.
 pub(crate) fn backup_of(name: &str) -> Option<&str> {
     let name = name.strip_prefix("keys/").unwrap_or(name);
@@ -588,21 +617,12 @@ pub(crate) fn backup_of(name: &str) -> Option<&str> {
     matches!(kind, "sets" | "logs" | "restic").then(|| rest.split('/').next())?
 }
 
-/// The time that the name of an object says: that of a base, or the end of a day of log.
-fn time_of(name: &str) -> Option<Time> {
-    let mut parts = name.strip_prefix("keys/").unwrap_or(name).split('/');
-    match parts.next()? {
-        "sets" => set_time(parts.nth(1)?),
-        "logs" => day_end(parts.nth(2)?),
-        _ => None,
-    }
-}
-
 /// When the newest base of each backup was begun.
-fn newest_bases<'a>(names: impl Iterator<Item = &'a String>) -> BTreeMap<&'a str, Time> {
+fn newest_bases<'a>(names: impl Iterator<Item = &'a String>, now: Time) -> BTreeMap<&'a str, Time> {
     let mut newest = BTreeMap::new();
     for name in names.filter(|name| name.starts_with("sets/")) {
-        if let (Some(backup), Some(at)) = (backup_of(name), time_of(name)) {
+        let at = folder_of(name).and_then(|(folder, _)| time_of(folder)).filter(|at| !is_future(*at, now));
+        if let (Some(backup), Some(at)) = (backup_of(name), at) {
             let found = newest.entry(backup).or_insert(at);
             *found = at.max(*found);
         }

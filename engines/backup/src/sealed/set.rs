@@ -25,7 +25,9 @@ const PART_BYTES: usize = 32 * 1024 * 1024;
 /// Most parts of a stream: three terabytes.
 const PARTS_MAX: u32 = 99_999;
 /// The name of the object that holds the manifest.
-pub(super) const MANIFEST: &str = "manifest";
+pub(crate) const MANIFEST: &str = "manifest";
+/// The name of the stream of a base that builds on another one: names alone tell from which bases a restore can start.
+pub(crate) const INCREMENTAL_STREAM: &str = "incremental";
 
 /// What a set is, and all that is needed to restore it but its bytes and the logs behind it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]

@@ -382,3 +382,32 @@ async fn of_a_long_log_only_the_days_that_are_needed_are_listed() {
     assert_eq!(pieces(65).await, (4, 2));
     assert_eq!(pieces(0).await, (10, 5));
 }
+
+/// BK-9: whoever has the host adds what is named, or says that it is, of a time to come. Nothing goes on from it.
+#[tokio::test]
+async fn what_is_to_come_is_of_no_use() {
+    let two = two();
+    let manifest = a_set(&two.repository, b"a base").await;
+    let (mut log, _) = LogWriter::open(Arc::clone(&two.repository), "shop", "log1").await.expect("open");
+    log.append(1, 0, 10, &0, vec![1; 10]).await.expect("added");
+    let copies = two.repository.copies().to_vec();
+    let clock = Arc::new(SimClock::starting_at(two.repository.now() + Span::from_days(20_000)));
+    let (key, random) = (two.repository.key().clone(), Arc::new(SeededRandom::new(9)));
+    let to_come = Arc::new(Repository::new(copies, key, Span::from_days(90), clock, random));
+    let (mut log, _) = LogWriter::open(Arc::clone(&to_come), "shop", "log1").await.expect("open");
+    log.append(9, 0, 1000, &0, vec![1; 10]).await.expect("added");
+    let other = a_set(&to_come, b"another one").await;
+    let mut set = SetWriter::begin(Arc::clone(&two.repository), "shop", "mariadb").await.expect("begun");
+    set.stream("full", &b"a third one"[..], |_| {}).await.expect("streamed");
+    let third = set.finish(|manifest| manifest.consistent_at = to_come.now()).await.expect("finished");
+
+    let catalog = Catalog::read(&two.repository, "shop").await.expect("read");
+    assert_eq!(catalog.sets.iter().map(|set| &set.manifest).collect::<Vec<_>>(), [&manifest]);
+    let mut unreadable: Vec<&str> = catalog.unreadable.iter().map(|(set, _)| set.as_str()).collect();
+    unreadable.sort_unstable();
+    assert_eq!(unreadable, [third.set.as_str(), other.set.as_str()]);
+    assert!(catalog.unreadable[0].1.contains("which is to come"), "{:?}", catalog.unreadable);
+    let (mut log, last) = LogWriter::open(Arc::clone(&two.repository), "shop", "log1").await.expect("open");
+    assert_eq!(last.map(|last| (last.name.file, last.name.end)), Some((1, 10)));
+    log.append(1, 10, 20, &0, vec![1; 10]).await.expect("added");
+}

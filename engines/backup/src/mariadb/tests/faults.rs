@@ -8,7 +8,7 @@ use super::ledger::Ledger;
 use super::*;
 
 /// Objects of the logs in a repository, the oldest first.
-fn pieces(shelf: &Shelf) -> Vec<PathBuf> {
+pub(super) fn pieces(shelf: &Shelf) -> Vec<PathBuf> {
     let mut all = Vec::new();
     let mut folders = vec![shelf.path().join("logs")];
     while let Some(folder) = folders.pop() {
@@ -288,7 +288,7 @@ async fn a_base_that_is_of_no_use_is_passed_over() {
         std::fs::write(path, bytes).expect("written");
     };
     damage(&unreadable, "manifest");
-    damage(&bases[3].set, "base.00001");
+    damage(&bases[3].set, "incremental.00001");
 
     let place = Place::new();
     let restored = place.restore(&shelf, to).await.expect("restored");
