@@ -217,6 +217,23 @@ async fn a_state_that_is_not_followed_is_told_again() {
     assert!(quiet.is_err(), "it follows, so it is told nothing: {quiet:?}");
 }
 
+/// A state that is lost is not one that asks for nothing: what can't be taken back waits until somebody has said so.
+#[test]
+fn a_state_that_is_lost_asks_for_nothing_that_can_not_be_taken_back() {
+    let folder = TempDir::new().expect("a folder");
+    let followed = |text: Option<&str>| {
+        if let Some(text) = text {
+            std::fs::write(folder.path().join("desired.json"), text).expect("written");
+        }
+        let mut toy = FollowedState::load(folder.path()).expect("readable").of_engine("toy");
+        (toy.is_told(), toy.current::<u8>().expect("a number"))
+    };
+    assert_eq!(followed(None), (false, None));
+    assert_eq!(followed(Some(r#"{"revision":3,"engines":{"toy":1}}"#)), (true, Some(1)));
+    assert_eq!(followed(Some(r#"{"revision":4,"engines":{}}"#)), (true, None));
+    assert_eq!(followed(Some(r#"{"revision":4,"eng"#)), (false, None));
+}
+
 /// Two servers that want one agent do not take it from each other for ever: the first one is let go, and stays away.
 #[tokio::test]
 async fn a_server_that_is_let_go_stays_away() {
