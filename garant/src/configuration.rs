@@ -487,6 +487,28 @@ mod tests {
         assert_eq!(restore("db", "every = \"13 h\", loses_at_most = \"15 min\""), "");
     }
 
+    /// BK-7: files that are not there are named before anybody misses them.
+    #[test]
+    fn files_that_are_not_there_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(folder.path(), &link).expect("linked");
+        let unread = |path: &Path| {
+            let text = format!(
+                "[journal]\nname = \"shop.example\"\n[[service]]\nname = \"backup\"\n[[region]]\nname = \"near\"\nprovider = \"one\"\n\
+                 [backup]\nservice = \"backup\"\nkey = {{ file = \"/etc/garant/backup.key\" }}\n\
+                 copy = [{{ name = \"near\", region = \"near\", directory = \"/mnt/backup\" }}]\n\
+                 files = [{{ name = \"www\", paths = [\"{}\"] }}]\n",
+                path.display()
+            );
+            policy(&text).unread().join("\n")
+        };
+        assert_eq!(unread(folder.path()), "");
+        let gone = unread(&folder.path().join("gone"));
+        assert!(gone.contains("the files `www`:") && gone.contains("/gone: No such file"), "{gone}");
+        assert!(unread(&link).contains("it is a link to"), "{}", unread(&link));
+    }
+
     /// The files of the guard that can't be read on this machine, or not by its agent, are named.
     #[test]
     fn lists_that_are_not_there_or_closed_to_the_agent_are_named() {

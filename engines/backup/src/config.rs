@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::canary::CanaryTable;
 use crate::checks::{CommandCheck, SqlCheck};
 use crate::database::IDLE_EVERY;
-use crate::residency::together;
+use crate::residency::{doubles, resolved, together};
+use crate::sources;
 
 /// How often it is stated what was looked at: one coverage record.
 pub(crate) const EVERY: Span = Span::from_secs(60);
@@ -301,16 +302,16 @@ impl Settings {
         self.mariadb.iter().chain(&self.postgres).map(|database| (database.name.as_str(), database.full_every))
     }
 
-    /// Files that hold a copy of the repository, the copy, and its directory.
-    fn held_copy(&self) -> Option<(&str, &str, std::path::Display<'_>)> {
+    /// Files that hold a copy of the repository, the copy, and its directory as a walk comes to it.
+    fn held_copy(&self) -> Option<(&str, &str, PathBuf)> {
         self.files.iter().find_map(|files| {
+            let files_of = sources::files(files);
             let copy = self.copies.iter().find_map(|copy| {
                 let PlaceSettings::Directory(directory) = &copy.place else { return None };
-                let is_held = files.paths.iter().any(|path| directory.starts_with(path));
-                let is_left_out = files.exclude.iter().any(|pattern| directory.starts_with(pattern));
-                (is_held && !is_left_out).then_some((&*copy.name, directory.display()))
+                let at = resolved(directory);
+                files_of.reaches(&at).then_some((&*copy.name, at))
             });
-            copy.map(|(copy, directory)| (&*files.name, copy, directory))
+            copy.map(|(copy, at)| (&*files.name, copy, at))
         })
     }
 
@@ -585,8 +586,14 @@ impl Section for FilesSettings {
         let checks = named_once(table, checks, |check: &CommandCheck| &check.name);
         if paths.is_empty() && volumes.is_empty() {
             table.mistake("paths", "nothing is backed up", "write `paths = [\"/etc\", \"/srv/www\"]`, or `volumes`");
+            return None;
         }
-        Some(Self { name: name?, service, paths, volumes, exclude, one_file_system, may_be_empty, every, checks })
+        let name = name?;
+        let made = Self { name, service, paths, volumes, exclude, one_file_system, may_be_empty, every, checks };
+        if let Some(error) = sources::files(&made).unsound() {
+            table.mistake("paths", error.to_string(), "correct what is named in `paths`, `volumes` or `exclude`");
+        }
+        Some(made)
     }
 }
 
@@ -631,10 +638,21 @@ files = [{ name = "etc", paths = ["/etc"] }]
             files,
         };
         if let Some((files, copy, path)) = settings.held_copy() {
+            let is_root = settings.files.iter().any(|it| it.name == files && it.paths.contains(&path));
+            let path = path.display();
             let what = format!(
                 "the files `{files}` hold the copy `{copy}`, in {path}: it would be backed up into itself, and grow for ever"
             );
-            table.mistake("files", what, format!("write `exclude = [\"{path}\"]` for `{files}`, or move the copy"));
+            let remedy = if is_root {
+                format!("take it out of `paths` of `{files}`, or move the copy")
+            } else {
+                format!("write `exclude = [\"{path}\"]` for `{files}`, or move the copy")
+            };
+            table.mistake("files", what, remedy);
+        }
+        for double in doubles(&settings) {
+            let remedy = format!("give `{}` a place of its own, best at another provider, or remove it", double.copy);
+            table.mistake("copy", double.words(), remedy);
         }
         let mut copies = BTreeSet::new();
         let copy_twice = settings.copies.iter().map(|copy| &copy.name).find(|name| !copies.insert(*name)).cloned();
@@ -785,6 +803,16 @@ impl Part for Config {
         }
         warnings.push(format!("[backup]: {SAME_HOST}"));
         warnings
+    }
+
+    fn unread(&self) -> Vec<String> {
+        let files = self.settings.iter().flat_map(|settings| &settings.files);
+        files
+            .flat_map(|files| {
+                let missing = sources::files(files).missing();
+                missing.into_iter().map(|what| format!("the files `{}`: {what}", files.name))
+            })
+            .collect()
     }
 
     fn set_revision(&mut self, revision: &str) {

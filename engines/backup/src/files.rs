@@ -21,6 +21,7 @@ mod backend;
 mod check;
 mod destination;
 mod destroy;
+mod foreseen;
 mod index;
 mod lease;
 mod node;

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use engine::Context;
-use event::Time;
+use event::{Span, Time};
 
 use crate::config::{PlaceSettings, Settings};
 use crate::objects::{Directory, Objects, S3};
+use crate::residency;
 use crate::sealed::{Copy, Repository, RepositoryError, RepositoryKey};
+
+/// How long it is looked whether two directories are the same one.
+const LOOKS_FOR: Span = Span::from_secs(5);
 
 /// As what the copies are read.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -39,7 +43,8 @@ pub async fn open_as(
 ) -> Result<Arc<Repository>, RepositoryError> {
     let key = key(settings, context).await?;
     let mut copies = Vec::new();
-    for copy in &settings.copies {
+    let doubles = doubles(settings).await;
+    for copy in settings.copies.iter().filter(|copy| !doubles.contains(&copy.name)) {
         let objects: Arc<dyn Objects> = match (&copy.place, reading) {
             (PlaceSettings::Directory(path), Reading::AsItIs) => Arc::new(Directory::new(path)),
             (PlaceSettings::Directory(_), Reading::AsFirstWritten(_)) => continue,
@@ -57,6 +62,16 @@ pub async fn open_as(
     let (clock, random) = (Arc::clone(&context.clock), Arc::clone(&context.random));
     let repository = Repository::new(copies, key, settings.keep, clock, random);
     Ok(Arc::new(repository.bases_apart(settings.intervals())))
+}
+
+/// The copies that are at the place of another one, which counts for both. Where a file system does not answer they are not known.
+async fn doubles(settings: &Settings) -> Vec<String> {
+    let settings = settings.clone();
+    let looked = tokio::task::spawn_blocking(move || residency::doubles(&settings));
+    match tokio::time::timeout(LOOKS_FOR.to_std(), looked).await {
+        Ok(Ok(doubles)) => doubles.into_iter().map(|double| double.copy).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The repository key of `settings`.

@@ -3,9 +3,13 @@
 //! That a copy is in a region is what the policy declares. What a provider says of a bucket is asked: the region that it is in has to be
 //! the one that the policy names (`s3_region`). What two copies show of each other is compared: two that answer at one address are at
 //! one provider, and two directories on one file system are on one disk, whatever they are called. Where a directory is nobody can ask.
+//!
+//! Two copies at one place are one copy. The policy is refused that has them; where links or mounts make them one later, the second is
+//! not opened, so that nothing counts it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
 
 use engine::Context;
 
@@ -56,8 +60,13 @@ pub(crate) async fn look(settings: &Settings, context: &Context) -> Residency {
 pub(crate) fn together(settings: &Settings) -> Vec<String> {
     let mut wrong = Vec::new();
     let copies = &settings.copies;
+    let doubles = doubles(settings);
+    wrong.extend(doubles.iter().map(Double::words));
+    let is_double = |copy: &CopySettings| doubles.iter().any(|double| double.copy == copy.name);
+    let copies: Vec<&CopySettings> = copies.iter().filter(|copy| !is_double(copy)).collect();
     if copies.len() < 2 {
-        return vec!["there is one copy: what destroys it destroys every backup".to_owned()];
+        wrong.push("there is one copy: what destroys it destroys every backup".to_owned());
+        return wrong;
     }
     let regions: BTreeSet<_> = copies.iter().map(|copy| &copy.region).collect();
     let providers: BTreeSet<_> = copies.iter().filter_map(|copy| copy.provider.as_deref()).collect();
@@ -79,13 +88,110 @@ pub(crate) fn together(settings: &Settings) -> Vec<String> {
     wrong
 }
 
+/// A copy that is at the place of another one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Double {
+    /// The copy.
+    pub(crate) copy: String,
+    /// The one before it.
+    of: String,
+    place: String,
+}
+
+impl Double {
+    /// What is wrong, in words.
+    pub(crate) fn words(&self) -> String {
+        let Self { copy, of, place } = self;
+        format!("the copies `{of}` and `{copy}` are both {place}: that is one copy, not two")
+    }
+}
+
+/// The copies that are at the place of one before them: in the same directory, by whatever path, or in the same part of a bucket.
+pub(crate) fn doubles(settings: &Settings) -> Vec<Double> {
+    let mut found = Vec::new();
+    let mut before: Vec<(&str, Place)> = Vec::new();
+    for copy in &settings.copies {
+        let place = Place::of(&copy.place);
+        match before.iter().find(|(_, other)| place.is(other)) {
+            Some((of, _)) => {
+                found.push(Double { copy: copy.name.clone(), of: (*of).to_owned(), place: place.to_string() });
+            }
+            None => before.push((&copy.name, place)),
+        }
+    }
+    found
+}
+
+/// Where objects of a copy lie.
+enum Place {
+    /// A directory by its path without links, and by its number where it is there: it may be mounted twice.
+    Directory(PathBuf, Option<(u64, u64)>),
+    /// A host with its port, a bucket and a prefix.
+    Bucket(String, String, String),
+}
+
+impl Place {
+    fn of(place: &PlaceSettings) -> Self {
+        match place {
+            PlaceSettings::Directory(path) => {
+                let found = std::fs::metadata(path).ok();
+                Self::Directory(resolved(path), found.map(|found| (found.dev(), found.ino())))
+            }
+            PlaceSettings::S3(bucket) => {
+                let prefix = bucket.prefix.as_deref().unwrap_or_default().trim_matches('/').to_owned();
+                let host = address(&bucket.endpoint).unwrap_or_else(|| bucket.endpoint.clone());
+                Self::Bucket(host, bucket.bucket.clone(), prefix)
+            }
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Directory(path, number), Self::Directory(other, of_other)) => {
+                path == other || number.is_some() && number == of_other
+            }
+            (Self::Bucket(..), Self::Bucket(..)) => self.to_string() == other.to_string(),
+            _ => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Directory(path, _) => write!(f, "the directory {}", path.display()),
+            Self::Bucket(host, bucket, prefix) if prefix.is_empty() => write!(f, "the bucket {bucket} at {host}"),
+            Self::Bucket(host, bucket, prefix) => write!(f, "{prefix} of the bucket {bucket} at {host}"),
+        }
+    }
+}
+
+/// A path without `..` and without links, as far as it is there.
+pub(crate) fn resolved(path: &Path) -> PathBuf {
+    let mut whole = PathBuf::new();
+    for part in path.components() {
+        if part == Component::ParentDir {
+            whole.pop();
+            continue;
+        }
+        whole.push(part);
+        if let Ok(found) = whole.canonicalize() {
+            whole = found;
+        }
+    }
+    whole
+}
+
+/// The host of an endpoint, and its port.
+fn address(endpoint: &str) -> Option<String> {
+    let url: url::Url = endpoint.parse().ok()?;
+    Some(format!("{}:{}", url.host_str()?.trim_end_matches('.'), url.port_or_known_default()?))
+}
+
 /// What two copies that are apart do not have in common, and what it means where they have.
 fn place(copy: &CopySettings) -> Option<(String, &'static str)> {
     match &copy.place {
-        PlaceSettings::S3(bucket) => {
-            let url: url::Url = bucket.endpoint.parse().ok()?;
-            Some((format!("{}:{}", url.host_str()?, url.port_or_known_default()?), "behind one address"))
-        }
+        PlaceSettings::S3(bucket) => Some((address(&bucket.endpoint)?, "behind one address")),
         PlaceSettings::Directory(path) => {
             let device = std::fs::metadata(path).ok()?.dev();
             Some((format!("device {device}"), "on one file system"))
@@ -148,6 +254,60 @@ mod tests {
         assert_eq!(together(&settings), ["the copies are not in two regions of two providers"]);
         settings.copies.pop();
         assert!(together(&settings)[0].starts_with("there is one copy"));
+    }
+
+    /// BK-4: two names for one place are one copy, by whatever path or URL.
+    #[test]
+    fn copies_at_one_place_are_one_copy() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let near = folder.path().join("near");
+        std::fs::create_dir(&near).expect("made");
+        std::os::unix::fs::symlink(&near, folder.path().join("link")).expect("linked");
+        let mut settings = settings();
+        settings.copies[0].place = PlaceSettings::Directory(near);
+        for (path, is_double) in [
+            ("near/", true),
+            ("./near", true),
+            ("link", true),
+            ("near/../near", true),
+            ("link/../near", true),
+            ("far", false),
+            ("near/below", false),
+        ] {
+            settings.copies[1].place = PlaceSettings::Directory(folder.path().join(path));
+            let told = together(&settings).join("; ");
+            assert_eq!(told.contains("that is one copy, not two"), is_double, "{path}: {told}");
+        }
+        // What is not there yet is compared as it is written.
+        for (near, far, is_double) in [("gone", "near/../gone", true), ("gone", "link/gone", false)] {
+            settings.copies[0].place = PlaceSettings::Directory(folder.path().join(near));
+            settings.copies[1].place = PlaceSettings::Directory(folder.path().join(far));
+            assert_eq!(doubles(&settings).len(), usize::from(is_double), "{near} {far}");
+        }
+        let bucket = |endpoint: &str, prefix: Option<&str>| {
+            PlaceSettings::S3(Box::new(BucketSettings {
+                endpoint: endpoint.into(),
+                bucket: "shop".into(),
+                prefix: prefix.map(Into::into),
+                path_style: true,
+                region: "fsn1".into(),
+                access_key: "AK1".into(),
+                secret_key: SecretPlace::File("/nowhere".into()),
+                lock: true,
+                bytes_per_second_max: None,
+                destroys: None,
+            }))
+        };
+        for (endpoint, prefix, is_double) in [
+            ("https://S3.example:443", None, true),
+            ("https://s3.example./", Some("/"), true),
+            ("https://s3.example", Some("other"), false),
+            ("https://s3.other.example", None, false),
+        ] {
+            settings.copies[0].place = bucket("https://s3.example/", None);
+            settings.copies[1].place = bucket(endpoint, prefix);
+            assert_eq!(doubles(&settings).len(), usize::from(is_double), "{endpoint} {prefix:?}");
+        }
     }
 
     /// AV-12: a bucket is where its provider says, not where the policy does.

@@ -21,6 +21,8 @@ postgres = [{ name = "crm-db", service = "shop" }]
 files = [{ name = "etc", service = "shop", paths = ["/etc"] }]
 "#;
 
+const OF_FILES: &str = r#"backup = "etc", kind = "full""#;
+
 /// The promises of this policy, or its mistakes.
 fn read(declared: &str, objective: &str) -> Result<Vec<Promise>, String> {
     let promise = format!("[[promise]]\nid = \"BK-1\"\ntext.fr = \"Oui.\"\ntext.en = \"Yes.\"\n{objective}\n");
@@ -136,20 +138,65 @@ fn files_that_hold_a_copy_are_refused_unless_it_is_left_out() {
     let mistakes = |files: &str| {
         let declared = DECLARED.replace(r#"paths = ["/etc"]"#, files);
         assert_ne!(declared, DECLARED);
-        read(&declared, &freshness(r#"backup = "etc", kind = "full""#)).err()
+        read(&declared, &freshness(OF_FILES)).err()
     };
-    for held in
-        [r#"paths = ["/mnt"]"#, r#"paths = ["/etc", "/mnt/backup"]"#, r#"paths = ["/"], exclude = ["/mnt/other"]"#]
-    {
+    let left_out = r#"write `exclude = ["/mnt/backup"]`"#;
+    for (held, remedy) in [
+        (r#"paths = ["/mnt"]"#, left_out),
+        (r#"paths = ["/"], exclude = ["/mnt/other", "!backup"]"#, left_out),
+        (r#"paths = ["/etc", "/mnt/backup"], exclude = ["/mnt/backup"]"#, "take it out of `paths`"),
+    ] {
         let said = mistakes(held).expect(held);
         assert!(said.contains("the files `etc` hold the copy `near`, in /mnt/backup"), "{said}");
-        assert!(said.contains(r#"exclude = ["/mnt/backup"]"#), "{said}");
+        assert!(said.contains(remedy), "{said}");
     }
     for apart in [
         r#"paths = ["/mnt/back"]"#,
         r#"paths = ["/"], exclude = ["/mnt"]"#,
         r#"paths = ["/mnt"], exclude = ["/mnt/backup"]"#,
+        r#"paths = ["/mnt"], exclude = ["back*"]"#,
     ] {
         assert_eq!(mistakes(apart), None, "{apart}");
+    }
+}
+
+/// BK-4: a copy that is reached by a link is held where it lies.
+#[test]
+fn files_hold_a_copy_that_a_link_names() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::create_dir_all(at("www/backup")).expect("made");
+    std::os::unix::fs::symlink(at("www/backup"), at("link")).expect("linked");
+    let declared = DECLARED.replace("/mnt/backup", &at("link"));
+    let read = |paths: String| read(&declared.replace(r#"paths = ["/etc"]"#, &paths), &freshness(OF_FILES));
+    let said = read(format!("paths = [\"{}\"]", at("www"))).expect_err("held");
+    assert!(said.contains(&format!("write `exclude = [\"{}\"]`", at("www/backup"))), "{said}");
+    read(format!("paths = [\"{}\"], exclude = [\"{}\"]", at("www"), at("www/backup"))).expect("left out");
+}
+
+/// BK-4: two names for one place are no two copies.
+#[test]
+fn two_copies_at_one_place_are_a_mistake() {
+    let copies = |more: &str| {
+        let copy = r#"directory = "/mnt/backup" }"#;
+        let declared = DECLARED.replace(copy, &format!("{copy}, {{ name = \"far\", region = \"near\", {more} }}"));
+        assert_ne!(declared, DECLARED);
+        read(&declared, &freshness(OF_FILES)).err()
+    };
+    for same in ["/mnt/backup", "/mnt/backup/", "/mnt/./backup", "/mnt/other/../backup"] {
+        let said = copies(&format!("directory = \"{same}\"")).expect(same);
+        assert!(said.contains("the copies `near` and `far` are both the directory /mnt/backup"), "{said}");
+    }
+    assert_eq!(copies(r#"directory = "/mnt/other""#), None);
+}
+
+/// A path or a pattern that is none is found before anything is backed up.
+#[test]
+fn what_can_not_be_walked_is_a_mistake() {
+    for (wrong, named) in
+        [(r#"paths = ["/srv/../etc"]"#, "/srv/../etc"), (r#"paths = ["/etc"], exclude = ["[z-a]"]"#, "[z-a]")]
+    {
+        let said = read(&DECLARED.replace(r#"paths = ["/etc"]"#, wrong), &freshness(OF_FILES)).expect_err(wrong);
+        assert!(said.contains(named) && said.contains("correct what is named"), "{said}");
     }
 }

@@ -99,6 +99,18 @@ impl Plan {
         Ok(Self { roots: outermost, excluded, one_file_system })
     }
 
+    /// Whether a walk would enter this directory, a path without links.
+    pub(super) fn reaches(&self, directory: &Path) -> bool {
+        let Some(root) = self.roots.iter().find(|root| directory.starts_with(root)) else { return false };
+        // A root is walked whatever the patterns say.
+        let below: Vec<&Path> = directory.ancestors().take_while(|path| path != root).collect();
+        below.into_iter().all(|path| {
+            let device = |path: Option<&Path>| path.and_then(|path| fs::metadata(path).ok()).map(|found| found.dev());
+            let is_mount = self.one_file_system && device(Some(path)) != device(path.parent());
+            !is_mount && !self.excluded.matched(path, true).is_ignore()
+        })
+    }
+
     /// Why what is mounted there is not entered.
     fn not_entered(&self, path: &Path) -> io::Result<Option<&'static str>> {
         if self.one_file_system {
@@ -124,7 +136,7 @@ pub(super) fn source(path: &Path, reason: impl std::fmt::Display) -> FilesError 
 }
 
 /// What a path of the backup is. A link is none: it alone would be kept, and nothing of what is behind it.
-fn itself(path: &Path) -> io::Result<Metadata> {
+pub(super) fn itself(path: &Path) -> io::Result<Metadata> {
     let found = fs::symlink_metadata(path)?;
     if !found.is_symlink() {
         return Ok(found);
