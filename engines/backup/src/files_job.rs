@@ -12,7 +12,7 @@ use crate::checks;
 use crate::config::{FilesSettings, Kind};
 use crate::events::{Taken, Tested};
 use crate::files::{Files, FilesError, Point, RestoreOptions};
-use crate::job::{AGAIN_MIN, remove_folder, twice, until, wait};
+use crate::job::{AGAIN_MIN, pause, remove_folder, twice, until};
 use crate::restore_tests::{self, Outcome, RestoreTests};
 use crate::sealed::Repository;
 
@@ -44,7 +44,7 @@ impl FilesJob {
                 Ok(snapshots) => snapshots.last().map(|snapshot| snapshot.at),
                 Err(error) => {
                     self.board.failed(self.name(), Kind::Full, error.to_string());
-                    wait(&context, again).await;
+                    pause(&context, again, &self.take_now).await;
                     again = twice(again);
                     continue;
                 }
@@ -60,7 +60,7 @@ impl FilesJob {
                 Err(error) => {
                     tracing::warn!(backup = self.name(), %error, "no snapshot could be taken");
                     self.board.failed(self.name(), Kind::Full, error.to_string());
-                    wait(&context, again).await;
+                    pause(&context, again, &self.take_now).await;
                     twice(again)
                 }
             };

@@ -132,33 +132,38 @@ impl Job {
                     tracing::warn!(backup = self.name(), %error, "whether the log has a gap is not known");
                 }
             }
-            let next = match self.next_base(context.clock.now()).await {
+            let (kind, due) = match self.next_base(context.clock.now()).await {
                 Ok(next) => next,
                 Err(error) => {
                     self.board.failed(self.name(), Kind::Full, error.to_string());
-                    wait(&context, again).await;
+                    pause(&context, again, &self.base_now).await;
                     again = twice(again);
                     continue;
                 }
             };
-            let (kind, due) = next;
             self.board.change(self.name(), kind, |line| line.due = Some(due));
-            let left = due.since(context.clock.now());
-            let mut kind = kind;
-            if left > Span::ZERO {
-                tokio::select! {
-                    () = context.stop.cancelled() => return,
-                    // A clock that is set meanwhile moves what is due: nobody sleeps for longer than a minute.
-                    () = tokio::time::sleep(left.min(Span::from_secs(60)).to_std()) => continue,
-                    () = self.base_now.notified() => kind = Kind::Full,
-                }
+            let left = due.since(context.clock.now()).max(Span::ZERO);
+            let is_asked = tokio::select! {
+                biased;
+                () = context.stop.cancelled() => return,
+                () = self.base_now.notified() => true,
+                // A clock that is set meanwhile moves what is due: nobody sleeps for longer than a minute.
+                () = tokio::time::sleep(left.min(Span::from_secs(60)).to_std()) => false,
+            };
+            if !is_asked && left > Span::ZERO {
+                continue;
             }
+            let kind = if is_asked { Kind::Full } else { kind };
             again = match self.take_base(&context, kind).await {
                 Ok(()) => AGAIN_MIN,
                 Err(error) => {
                     tracing::warn!(backup = self.name(), %error, "no base could be taken");
                     self.board.failed(self.name(), kind, error.to_string());
-                    wait(&context, again).await;
+                    pause(&context, again, &self.base_now).await;
+                    if is_asked {
+                        // What it was needed for still needs it.
+                        self.base_now.notify_one();
+                    }
                     twice(again)
                 }
             };
@@ -414,19 +419,28 @@ pub(crate) async fn wait(context: &Context, span: Span) {
     }
 }
 
-/// Waits until a piece of work is due, or somebody asks for it; the board shows when it is due.
+/// Waits before work that failed is tried again, unless somebody asks for it; that is found by who waits for the next turn.
+pub(crate) async fn pause(context: &Context, span: Span, asked: &Notify) {
+    tokio::select! {
+        () = wait(context, span) => {}
+        () = asked.notified() => asked.notify_one(),
+    }
+}
+
+/// Waits until a piece of work is due, or somebody asks for it, be it before; the board shows when it is due.
 pub(crate) async fn until(context: &Context, board: &Board, of: (&str, Kind), due: Time, asked: &Notify) {
     board.change(of.0, of.1, |line| line.due = Some(due));
     loop {
-        let left = due.since(context.clock.now());
-        if left <= Span::ZERO {
-            return;
-        }
+        let left = due.since(context.clock.now()).max(Span::ZERO);
         tokio::select! {
+            biased;
             () = context.stop.cancelled() => return,
+            () = asked.notified() => return,
             // A clock that is set meanwhile moves what is due: nobody sleeps for longer than a minute.
             () = tokio::time::sleep(left.min(Span::from_secs(60)).to_std()) => {}
-            () = asked.notified() => return,
+        }
+        if left == Span::ZERO {
+            return;
         }
     }
 }
@@ -515,29 +529,125 @@ pub(crate) mod tests {
         }
     }
 
+    /// A database that gives no base.
+    struct GivesNone(Notify);
+
+    impl Database for GivesNone {
+        fn problems<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<Vec<Problem>, DatabaseError>> {
+            Box::pin(async { Ok(Vec::new()) })
+        }
+
+        fn take_base<'a>(
+            &'a self,
+            _: &'a Context,
+            _: &'a Arc<Repository>,
+            is_full: bool,
+            _: &'a dyn Watcher,
+        ) -> BoxFuture<'a, Result<Manifest, DatabaseError>> {
+            assert!(is_full, "who asks gets a full base");
+            self.0.notify_one();
+            Box::pin(async { Err(DatabaseError::Database("no base today".to_owned())) })
+        }
+
+        fn follow<'a>(
+            &'a self,
+            _: &'a Context,
+            _: &'a Arc<Repository>,
+            _: &'a mut (dyn FnMut(Shipped) + Send),
+        ) -> BoxFuture<'a, Result<(), DatabaseError>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn newest_canary<'a>(
+            &'a self,
+            _: &'a Context,
+            _: &'a CanaryTable,
+        ) -> BoxFuture<'a, Result<Option<u64>, DatabaseError>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn put_canary<'a>(
+            &'a self,
+            _: &'a Context,
+            _: &'a CanaryTable,
+            _: canary::Row,
+        ) -> BoxFuture<'a, Result<(), DatabaseError>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    fn repository(at: Time, folder: &Path) -> Arc<Repository> {
+        let (clock, random) = (Arc::new(SimClock::starting_at(at)), Arc::new(SeededRandom::new(7)));
+        let copies = vec![Copy { name: "near".into(), objects: Arc::new(Directory::new(folder)) }];
+        let key = RepositoryKey::random(&*random);
+        Arc::new(Repository::new(copies, key, Span::ZERO, clock, random))
+    }
+
+    fn job(database: Arc<dyn Database>, repository: &Arc<Repository>, folder: &Path) -> Arc<Job> {
+        Arc::new(Job {
+            settings: settings("shop"),
+            database,
+            repository: Arc::clone(repository),
+            board: Arc::default(),
+            restore_every: Span::from_days(1),
+            work: folder.to_owned(),
+            base_now: Notify::new(),
+            test_now: Notify::new(),
+        })
+    }
+
+    /// A base that failed is tried again after a while, at most ten minutes, and one that somebody asks for is taken at once.
+    #[tokio::test(start_paused = true)]
+    async fn a_base_that_is_asked_for_waits_for_no_delay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = Time::from_secs(1_796_000_000);
+        let repository = repository(at, folder.path());
+        let database = Arc::new(GivesNone(Notify::new()));
+        let job = job(Arc::clone(&database) as Arc<dyn Database>, &repository, folder.path());
+        let context = World::at(at).context("host".parse().expect("an observer")).expect("a context");
+        let taking = tokio::spawn(Arc::clone(&job).bases(context.clone()));
+        for _ in 0..10 {
+            database.0.notified().await;
+        }
+        for _ in 0..3 {
+            job.base_now.notify_one();
+            let tried = tokio::time::timeout(Duration::from_secs(500), database.0.notified()).await;
+            tried.expect("at once, not after ten minutes");
+        }
+        context.stop.cancel();
+        taking.await.expect("no panic");
+    }
+
+    /// What is asked for is done at once too where the wait is for a restore test or a snapshot.
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_while_work_waits_to_be_tried_again_is_found_by_its_next_turn() {
+        let at = Time::from_secs(1_796_000_000);
+        let context = World::at(at).context("host".parse().expect("an observer")).expect("a context");
+        let (asked, board) = (Notify::new(), Board::default());
+        asked.notify_one();
+        let next = async {
+            pause(&context, AGAIN_MAX, &asked).await;
+            until(&context, &board, ("shop", Kind::Restore), at + Span::from_days(1), &asked).await;
+            // It was one request: what is due is done once.
+            until(&context, &board, ("shop", Kind::Restore), at, &asked).await;
+        };
+        tokio::time::timeout(Duration::from_millis(1), next).await.expect("at once");
+        let again = until(&context, &board, ("shop", Kind::Restore), at + Span::from_days(1), &asked);
+        tokio::time::timeout(Duration::from_hours(1), again).await.expect_err("nobody asks any more");
+    }
+
     /// BK-3: the agent was killed between the beginning of a new log and its base.
     #[tokio::test]
     async fn a_log_without_a_base_gets_one_after_a_restart() {
         let folder = tempfile::tempdir().expect("a folder");
         let at = Time::from_secs(1_796_000_000);
-        let (clock, random) = (Arc::new(SimClock::starting_at(at)), Arc::new(SeededRandom::new(7)));
-        let copies = vec![Copy { name: "near".into(), objects: Arc::new(Directory::new(folder.path())) }];
-        let key = RepositoryKey::random(&*random);
-        let repository = Arc::new(Repository::new(copies, key, Span::ZERO, clock, random));
+        let repository = repository(at, folder.path());
         let base = SetWriter::begin(Arc::clone(&repository), "shop", "mariadb").await.expect("begun");
         base.finish(|manifest| manifest.log = Some("000001-first".into())).await.expect("finished");
         for (log, is_due) in [("000001-first", false), ("000002-second", true)] {
             let has_shipped = Arc::new(Notify::new());
-            let job = Arc::new(Job {
-                settings: settings("shop"),
-                database: Arc::new(GoesOn { log, has_shipped: Arc::clone(&has_shipped) }),
-                repository: Arc::clone(&repository),
-                board: Arc::default(),
-                restore_every: Span::from_days(1),
-                work: folder.path().to_owned(),
-                base_now: Notify::new(),
-                test_now: Notify::new(),
-            });
+            let database = Arc::new(GoesOn { log, has_shipped: Arc::clone(&has_shipped) });
+            let job = job(database, &repository, folder.path());
             let context = World::at(at).context("host".parse().expect("an observer")).expect("a context");
             let followed = tokio::spawn(Arc::clone(&job).follow(context.clone()));
             has_shipped.notified().await;
