@@ -176,26 +176,29 @@ impl Configuration {
                     _ => continue,
                 };
                 let Some(pace) = paces.iter().find(|pace| pace.probe == probe) else { continue };
-                let (every, key) = match limit {
-                    None => (pace.every, "at_most"),
-                    Some(Limit::Every) => (pace.every, "every"),
-                    Some(Limit::LosesAtMost) => (pace.loses.unwrap_or_default(), "loses_at_most"),
+                let (limit, (every, key), is_of_age) = match limit {
+                    None => ("at_most", (pace.every, pace.key), false),
+                    Some(Limit::Every) => ("every", (pace.every, pace.key), false),
+                    Some(Limit::LosesAtMost) => ("loses_at_most", pace.loses.unwrap_or_default(), true),
                     // How long a restore takes is not known before it was made.
                     Some(Limit::Within) => continue,
                 };
                 if at_most > every {
                     continue;
                 }
-                let (id, shorter) = (
-                    &promise.id,
-                    match (pace.key, limit) {
-                        ("", _) | (_, Some(Limit::LosesAtMost)) => String::new(),
-                        (key, _) => format!(", or `{key}` of the backup shorter"),
-                    },
-                );
+                let shorter = key.map(|key| format!(", or `{key}` of the backup shorter")).unwrap_or_default();
+                let why = if is_of_age {
+                    let backup = &pace.backup;
+                    format!(
+                        "the newest instant that can be restored of `{backup}` gets {every} old, and older by the time that a backup takes"
+                    )
+                } else {
+                    format!("`{probe}` succeeds each {every} at best, and later by the time that it takes")
+                };
                 warnings.insert(format!(
-                    "promise `{id}`: `{key}` is {at_most}, and `{probe}` succeeds each {every} at best, and later by the time that it \
-                     takes, so backups that are on time break the promise: make `{key}` longer{shorter}"
+                    "promise `{}`: `{limit}` is {at_most}, and {why}, so backups that are on time break the promise: make `{limit}` \
+                     longer{shorter}",
+                    promise.id
                 ));
             }
         }
@@ -478,8 +481,8 @@ mod tests {
         };
         for (backup, never, named) in [
             ("db", "every = \"12 h\"", "`restore_every` of the backup shorter"),
-            ("db", "every = \"13 h\", loses_at_most = \"1 min\"", "`loses_at_most` is"),
-            ("www", "every = \"13 h\", loses_at_most = \"2 h\"", "`loses_at_most` is"),
+            ("db", "every = \"13 h\", loses_at_most = \"1 min\"", "can be restored of `db` gets 1 min old"),
+            ("www", "every = \"13 h\", loses_at_most = \"2 h\"", "or `every` of the backup shorter"),
         ] {
             let warning = restore(backup, never);
             assert!(warning.contains(named) && warning.lines().count() == 1, "{never}: {warning}");

@@ -143,7 +143,7 @@ fn settings(matches: &ArgMatches) -> Result<Settings, Failure> {
     let config = Config::read(&mut document, &nouns);
     let Some(mut settings) = config.settings().cloned() else {
         return Err(Failure::new(format!("{} has no sound [backup]", path.display()))
-            .remedy(format!("see what is wrong with `garant check {}`", path.display()))
+            .remedy(format!("see what is wrong with `garant check --policy {}`", path.display()))
             .code(2));
     };
     if let Some(key) = matches.get_one::<PathBuf>("key") {

@@ -682,14 +682,16 @@ pub struct Desired {
 /// How often one kind of a backup succeeds at best.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pace {
+    /// The backup.
+    pub backup: String,
     /// Its probe.
     pub probe: ProbeId,
     /// The shortest time between two successes, but for the time that each takes.
     pub every: Span,
     /// The key of the policy that says so.
-    pub key: &'static str,
-    /// Of restore tests, the age that the newest instant which can be restored may have reached at any time.
-    pub loses: Option<Span>,
+    pub key: Option<&'static str>,
+    /// Of restore tests, the age that the newest instant which can be restored may have reached at any time, and the key that says so.
+    pub loses: Option<(Span, Option<&'static str>)>,
 }
 
 impl Config {
@@ -697,23 +699,26 @@ impl Config {
     pub fn paces(&self) -> Vec<Pace> {
         let Some(settings) = &self.settings else { return Vec::new() };
         let mut paces = Vec::new();
-        let mut add = |name: &str, kind: Kind, every: Span, key: &'static str, loses: Option<Span>| {
-            paces.extend(kind.probe(name).map(|probe| Pace { probe, every, key, loses }));
+        let mut add = |backup: &str, kind: Kind, every: Span, key, loses| {
+            let backup = backup.to_owned();
+            paces.extend(kind.probe(&backup).map(|probe| Pace { backup, probe, every, key, loses }));
         };
+        let restore_key = Some("restore_every");
         for database in settings.mariadb.iter().chain(&settings.postgres) {
             let name = &database.name;
-            add(name, Kind::Full, database.full_every, "full_every", None);
+            add(name, Kind::Full, database.full_every, Some("full_every"), None);
             if let Some(every) = database.incremental_every {
                 // A full base shows all that an incremental one would.
-                add(name, Kind::Incremental, every.min(database.full_every), "incremental_every", None);
+                add(name, Kind::Incremental, every.min(database.full_every), Some("incremental_every"), None);
             }
             // Where nothing happens, the log says so once a minute.
-            add(name, Kind::Log, IDLE_EVERY, "", None);
-            add(name, Kind::Restore, settings.restore_every, "restore_every", Some(IDLE_EVERY));
+            add(name, Kind::Log, IDLE_EVERY, None, None);
+            add(name, Kind::Restore, settings.restore_every, restore_key, Some((IDLE_EVERY, None)));
         }
         for files in &settings.files {
-            add(&files.name, Kind::Full, files.every, "every", None);
-            add(&files.name, Kind::Restore, settings.restore_every, "restore_every", Some(files.every));
+            let every = (files.every, Some("every"));
+            add(&files.name, Kind::Full, every.0, every.1, None);
+            add(&files.name, Kind::Restore, settings.restore_every, restore_key, Some(every));
         }
         paces
     }
