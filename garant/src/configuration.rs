@@ -138,7 +138,7 @@ impl Configuration {
         let of_parts = self.parts.iter().flat_map(|part| part.warnings());
         let warnings = of_parts.chain(finer_than_seen(&self.applied)).chain(over(&self.applied, now));
         let warnings = warnings.chain(self.sooner_than_expected()).chain(never_proven(&self.applied));
-        let warnings = warnings.chain(self.rarer_than_promised());
+        let warnings = warnings.chain(self.rarer_than_promised()).chain(self.untested_as_root());
         warnings.chain(self.unheard_heartbeats()).chain(self.exposed_files()).collect()
     }
 
@@ -203,6 +203,30 @@ impl Configuration {
             }
         }
         warnings
+    }
+
+    /// Backups of which none can be tested, for their agent has no user of its own: as root without capabilities it can't become the
+    /// user of a database, and the programs of databases do not run as root.
+    fn untested_as_root(&self) -> Option<String> {
+        let (backups, hosts) = (self.part::<backup::Config>()?, self.part::<hosts::Config>()?);
+        let (settings, agent) = (backups.settings()?, &hosts.agent);
+        let needs_a_user = !settings.mariadb.is_empty()
+            || !settings.postgres.is_empty()
+            || settings.files.iter().any(|files| !files.checks.is_empty());
+        let is_root = agent.socket.is_none() && agent.ids().is_some_and(|(uid, _)| uid == 0);
+        let (cause, remedy) = if agent.user == "root" {
+            ("[agent] has the agent run as root".to_owned(), "name another `user`".to_owned())
+        } else {
+            let user = &agent.user;
+            let remedy = format!("make it with `adduser --system --group {user}`");
+            (format!("there is no user `{user}` on this host, so that the agent runs as root"), remedy)
+        };
+        (needs_a_user && is_root).then(|| {
+            format!(
+                "{cause}, without the right to become another user: no database can be restored for a test, and no check of files \
+                 run. Before the first test, {remedy}"
+            )
+        })
     }
 
     /// Heartbeats that jobs elsewhere may expect the public listener to take.
@@ -488,6 +512,26 @@ mod tests {
             assert!(warning.contains(named) && warning.lines().count() == 1, "{never}: {warning}");
         }
         assert_eq!(restore("db", "every = \"13 h\", loses_at_most = \"15 min\""), "");
+    }
+
+    /// BK-5: that no restore can be tested is said before the first test.
+    #[test]
+    fn an_agent_that_can_test_no_restore_is_named() {
+        let warning = |agent: &str, backup: &str| {
+            let text = format!(
+                "[journal]\nname = \"shop.example\"\n[[service]]\nname = \"backup\"\n[[region]]\nname = \"near\"\nprovider = \"one\"\n\
+                 [agent]\n{agent}\n[backup]\nservice = \"backup\"\nkey = {{ file = \"/etc/garant/backup.key\" }}\n\
+                 copy = [{{ name = \"near\", region = \"near\", directory = \"/mnt/backup\" }}]\n{backup}\n"
+            );
+            policy(&text).untested_as_root().unwrap_or_default()
+        };
+        let database = "mariadb = [{ name = \"db\" }]";
+        let made = "adduser --system --group no-such-user";
+        assert!(warning("user = \"no-such-user\"", database).contains(made));
+        assert!(warning("user = \"root\"", database).contains("name another `user`"));
+        assert_eq!(warning("user = \"nobody\"", database), "");
+        assert_eq!(warning("user = \"no-such-user\"\nsocket = \"/run/garant-agent/agent.sock\"", database), "");
+        assert_eq!(warning("user = \"no-such-user\"", "files = [{ name = \"www\", paths = [\"/srv\"] }]"), "");
     }
 
     /// BK-7: files that are not there are named before anybody misses them.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::blank::Blank;
 use crate::database::DatabaseError;
+use crate::owner::may_become_others;
 
 /// How long a check may take.
 const WITHIN: RangeInclusive<Span> = Span::from_secs(1)..=Span::from_days(1);
@@ -170,6 +171,7 @@ pub(crate) async fn run(context: &Context, checks: &[CommandCheck], folder: &Pat
 async fn run_one(context: &Context, check: &CommandCheck, folder: &Path, blank: &Blank) -> Result<(), String> {
     let owner = if rustix::process::geteuid().is_root() {
         let user = check.user.as_deref().unwrap_or(NOBODY);
+        may_become_others(user)?;
         Some(numbers_of(user)?)
     } else {
         None

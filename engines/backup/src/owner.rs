@@ -9,6 +9,33 @@ use engine::{Context, Program, ProgramError};
 
 use crate::database::DatabaseError;
 
+/// What root needs to give files to another user and to become one: `CAP_CHOWN`, `CAP_SETGID`, `CAP_SETUID`, by their numbers in
+/// capabilities(7).
+const TO_BECOME_OTHERS: u64 = 1 | 1 << 6 | 1 << 7;
+
+/// Whether this process, which is root, may become `user`. An agent without a user of its own is root by its number alone.
+///
+/// # Errors
+/// It may not: why, and what to do.
+pub(crate) fn may_become_others(user: &str) -> Result<(), String> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if lacks_nothing(&status) {
+        return Ok(());
+    }
+    Err(format!(
+        "this process is root without the right to become another user (CAP_SETUID), and what is restored may only be read by `{user}`: \
+         give the agent a user of its own, with `adduser --system --group garant-agent`, give it the directories of the copies (`chown -R \
+         garant-agent: DIRECTORY`), make it known to the database (`garant protect` with `--fix`), and restart garant"
+    ))
+}
+
+/// Whether a process has what root needs, by its status of proc(5). One that does not say is believed.
+fn lacks_nothing(status: &str) -> bool {
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|number| u64::from_str_radix(number.trim(), 16).ok());
+    effective.is_none_or(|effective| effective & TO_BECOME_OTHERS == TO_BECOME_OTHERS)
+}
+
 /// Whom the programs that read restored files run as: the user of the database where this process is root, else whoever it runs as.
 /// Nothing that is restored may act with the rights of root, and the programs of PostgreSQL refuse them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +51,7 @@ impl Owner {
         if !rustix::process::geteuid().is_root() {
             return Ok(Self { name, numbers: None });
         }
+        may_become_others(name).map_err(DatabaseError::Database)?;
         let path = PathBuf::from("/etc/passwd");
         let passwd = fs::read_to_string(&path).map_err(|error| DatabaseError::Files { path, error })?;
         let numbers = passwd.lines().find_map(|line| {
@@ -76,5 +104,17 @@ impl Owner {
             }
             tested => Ok(tested.map(|_| ())?),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_without_its_rights_is_told_so() {
+        assert!(lacks_nothing("Name:\tgarant\nCapEff:\t000001ffffffffff\n"));
+        assert!(!lacks_nothing("Name:\tgarant\nCapEff:\t0000000000000004\n"), "CAP_DAC_READ_SEARCH alone");
+        assert!(lacks_nothing(""));
     }
 }
