@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{entries, folder, kind, now, read, reads, until_shipped};
+use super::{entries, folder, kind, now, reads, until_shipped};
 use crate::harness::{Up, command, eventually, pause, transcript};
 
 /// A server that is started and stopped by scripts, as by a unit. Killed when dropped.
