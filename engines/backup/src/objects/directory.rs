@@ -38,7 +38,7 @@ const READ_BYTES: usize = 1024 * 1024;
 /// After how many objects it is looked for those that were never finished; at the first of a process in any case.
 const SWEPT_EVERY: u64 = 4096;
 /// How old they are then: whoever wrote them has been killed.
-const UNFINISHED_MAX: Duration = Duration::from_secs(24 * 3600);
+const UNFINISHED_MAX: Duration = Duration::from_hours(24);
 
 /// Object storage in a directory.
 #[derive(Clone, Debug)]
@@ -550,7 +550,7 @@ mod tests {
             file.set_modified(now - age).expect("set");
             path
         };
-        let (old, young) = (left("1-7", Duration::from_secs(25 * 3600)), left("2-0", Duration::from_secs(3600)));
+        let (old, young) = (left("1-7", Duration::from_hours(25)), left("2-0", Duration::from_hours(1)));
         Directory::new(folder.path()).put("a", Bytes::from_static(b"a"), None).await.expect("put");
         assert!(!old.exists() && young.exists());
         assert_eq!(fs::read_dir(&unfinished).expect("there").count(), 1, "nothing of its own");
