@@ -165,13 +165,22 @@ fn hosts(given: &Given) -> Result<Made, Failure> {
     let desires = given.host_engines.iter().map(|entry| {
         Ok(hosts::Wanted { engine: entry.name, desire: (entry.desire)(given)?, capabilities: entry.capabilities })
     });
+    let desires: Vec<hosts::Wanted> = desires.collect::<Result<_, Failure>>()?;
+    let config = given.part::<hosts::Config>()?;
+    let starts_agent =
+        config.borrow().agent.socket.is_none() && desires.iter().any(|wanted| !matches!((wanted.desire)(), Ok(None)));
+    if let Some(why) = hosts::socket_too_long(&given.agent.socket()).filter(|_| starts_agent) {
+        return Err(Failure::new("the agent of this host can't be started")
+            .because(&Failure::new(why))
+            .remedy("name a data directory of a shorter path with --data; or run the agent as a unit of its own, and name its socket in [agent]"));
+    }
     let own = given.host_engines.iter().flat_map(|entry| entry.kinds).collect();
     let hosts = hosts::Hosts::new(hosts::Given {
-        config: given.part()?,
+        config,
         applied: given.applied.clone(),
         sink: Arc::clone(&given.store) as _,
         kinds: own,
-        desires: desires.collect::<Result<_, Failure>>()?,
+        desires,
         figures: given.host_engines.iter().map(|entry| (entry.name, entry.figures)).collect(),
         place: given.agent.clone(),
     });

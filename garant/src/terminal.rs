@@ -172,14 +172,22 @@ impl Terminal {
     }
 
     /// A progress bar of bytes, drawn on standard error when that is a terminal.
-    pub(crate) fn bytes_bar(&self) -> BytesBar {
+    pub(crate) fn bytes_bar(&self) -> StepBar {
+        self.step_bar("{msg:28} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}")
+    }
+
+    /// The same of things that are counted.
+    pub(crate) fn count_bar(&self) -> StepBar {
+        self.step_bar("{msg:28} {wide_bar} {human_pos}/{human_len}  {eta}")
+    }
+
+    fn step_bar(&self, template: &str) -> StepBar {
         let target = if self.draws_bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
-        let template = "{msg:28} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        BytesBar { bar, step: Mutex::default() }
+        StepBar { bar, step: Mutex::default() }
     }
 
     /// A progress bar, drawn on standard error when that is a terminal.
@@ -193,13 +201,13 @@ impl Terminal {
     }
 }
 
-/// A progress bar of bytes, step after step: the engine's words for the step, the rate and the time that is left.
-pub(crate) struct BytesBar {
+/// A progress bar, step after step: the engine's words for the step, the rate and the time that is left.
+pub(crate) struct StepBar {
     bar: ProgressBar,
     step: Mutex<String>,
 }
 
-impl Watcher for BytesBar {
+impl Watcher for StepBar {
     fn doing(&self, step: &str, done: u64, of: Option<u64>) {
         let mut current = self.step.lock().unwrap_or_else(PoisonError::into_inner);
         if *current != step {
@@ -215,7 +223,7 @@ impl Watcher for BytesBar {
     }
 }
 
-impl Drop for BytesBar {
+impl Drop for StepBar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }

@@ -51,6 +51,25 @@ fn init_check_up() {
     up.stop();
 }
 
+/// A socket whose path Linux does not take is refused by name: that of the policy by `check`, that of the data directory by `up`.
+#[test]
+fn a_socket_with_too_long_a_path_is_refused() {
+    let long = "x".repeat(110);
+    let folder = folder_with(&format!("{QUIET}[agent]\nsocket = \"/run/{long}/agent.sock\"\n"));
+    let file = folder.path().join("garant.toml");
+    let file = file.to_str().expect("UTF-8");
+    let check = garant(&["check", "--policy", file]);
+    assert_eq!(check.status.code(), Some(2), "{}", transcript(&check));
+    assert!(transcript(&check).contains("107"), "{}", transcript(&check));
+    let guard = "[[service]]\nname = \"guard\"\n[guard]\nservice = \"guard\"\nscenarios = [\"sshd\"]\n";
+    std::fs::write(file, format!("{QUIET}{guard}")).expect("written");
+    let data = folder.path().join(&long);
+    let up = garant(&["up", "--policy", file, "--data", data.to_str().expect("UTF-8")]);
+    assert_eq!(up.status.code(), Some(1), "{}", transcript(&up));
+    let said = transcript(&up);
+    assert!(said.contains("107") && said.contains("agent.sock") && said.contains("--data"), "{said}");
+}
+
 /// Ten mistakes, ten messages, each with its line.
 #[test]
 fn ten_mistakes_at_once() {

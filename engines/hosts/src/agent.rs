@@ -14,7 +14,7 @@ use std::time::Duration;
 use engine::command::Question;
 use engine::door::{self, Door, Method, Reply};
 use engine::metrics::FiguresTold;
-use engine::{BoxFuture, Context, DesiredState, Engine, EngineError, HealthBoard};
+use engine::{BoxFuture, Context, DesiredState, Engine, EngineError, EngineState, HealthBoard};
 use event::Span;
 use event::engine::{Blind, BlindCause};
 use serde_json::value::RawValue;
@@ -30,6 +30,8 @@ use crate::wire::{self, Asked, Desired, EngineStanding, FIGURES_MAX, FromAgent, 
 const CONNECTIONS_MAX: usize = 16;
 /// Wait before a queue that was full is tried again.
 const CONNECT_AGAIN: Duration = Duration::from_millis(50);
+/// How often it is looked whether the engine that is to answer has failed.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long the first line may take.
 const FIRST_LINE: Duration = Duration::from_secs(5);
 /// How often an attached server hears how the engines are doing.
@@ -128,11 +130,14 @@ pub struct Link {
     listener: Mutex<Option<std::os::unix::net::UnixListener>>,
     spool: Arc<DiskSpool>,
     followed: Arc<FollowedState>,
-    doors: Arc<Vec<Arc<dyn Door>>>,
+    doors: Arc<ToldDoors>,
     figures: Arc<ToldFigures>,
     board: watch::Receiver<Option<HealthBoard>>,
     attached: Arc<watch::Sender<u64>>,
 }
+
+/// The engines that have doors.
+pub type ToldDoors = Vec<(&'static str, Arc<dyn Door>)>;
 
 /// The engines that have figures.
 pub type ToldFigures = Vec<(&'static str, Arc<dyn FiguresTold>)>;
@@ -143,7 +148,7 @@ impl Link {
         listener: std::os::unix::net::UnixListener,
         spool: Arc<DiskSpool>,
         followed: Arc<FollowedState>,
-        doors: Vec<Arc<dyn Door>>,
+        doors: ToldDoors,
         figures: ToldFigures,
         board: watch::Receiver<Option<HealthBoard>>,
     ) -> Self {
@@ -232,7 +237,7 @@ impl Engine for Link {
 struct Connection {
     spool: Arc<DiskSpool>,
     followed: Arc<FollowedState>,
-    doors: Arc<Vec<Arc<dyn Door>>>,
+    doors: Arc<ToldDoors>,
     figures: Arc<ToldFigures>,
     board: watch::Receiver<Option<HealthBoard>>,
     attached: Arc<watch::Sender<u64>>,
@@ -276,18 +281,40 @@ impl Connection {
         };
         let question = Question { method, target: asked.target.clone(), body: asked.body.clone().into_bytes() };
         let now = self.context.clock.now();
-        let called = self.doors.iter().find_map(|door| Some((door, door::call_of(door.as_ref(), &question, now)?)));
-        let Some((door, call)) = called else {
+        let calls = self.doors.iter();
+        let mut calls =
+            calls.filter_map(|(engine, door)| Some((engine, door, door::call_of(door.as_ref(), &question, now)?)));
+        let Some((engine, door, call)) = calls.next() else {
             return (404, serde_json::json!({ "error": "no engine of this agent answers that" }).to_string());
         };
-        let reply = tokio::time::timeout(door::CALL_TIME_MAX.to_std(), door.call(call)).await;
-        let reply = reply.unwrap_or_else(|_| Reply::error(503, "the engine did not answer in time"));
+        let reply = tokio::select! {
+            biased;
+            reply = tokio::time::timeout(door::CALL_TIME_MAX.to_std(), door.call(call)) => {
+                reply.unwrap_or_else(|_| Reply::error(504, "the engine did not answer in time"))
+            }
+            reason = self.failure_of(engine) => {
+                Reply::error(503, &format!("the engine {engine} has failed, and is started again and again: {reason}"))
+            }
+        };
         let status = reply.status();
         match reply {
             Reply::Json(_, body) => (status, String::from_utf8_lossy(&body).into_owned()),
             Reply::Text(_, text) | Reply::Calendar(text) => (status, text),
             Reply::DoorPage(_, shown) => (status, shown.title.en),
             Reply::Refused(_) => (status, String::new()),
+        }
+    }
+
+    /// Why an engine has failed that is not at work again; it is waited for that.
+    async fn failure_of(&self, engine: &str) -> String {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let engines = self.board.borrow().as_ref().map(HealthBoard::read).unwrap_or_default();
+            let is_down = |state| matches!(state, EngineState::Restarting | EngineState::Failed);
+            let failed = engines.into_iter().find(|health| health.engine == engine && is_down(health.state));
+            if let Some(reason) = failed.and_then(|health| health.last_error) {
+                return reason;
+            }
         }
     }
 
@@ -399,7 +426,7 @@ impl Connection {
 
     fn standing(&self) -> Standing {
         let engines = self.board.borrow().as_ref().map(HealthBoard::read).unwrap_or_default();
-        let word = |state: engine::EngineState| match serde_json::to_value(state) {
+        let word = |state: EngineState| match serde_json::to_value(state) {
             Ok(serde_json::Value::String(word)) => word,
             _ => String::new(),
         };

@@ -6,6 +6,20 @@ use policy::{Document, Nouns, Part, Section, SectionDoc, Table};
 
 use crate::account::{Account, ROOT, agent_may_read};
 
+/// Longest path of a socket, in bytes: the kernel takes 108 with the NUL at the end (unix(7)).
+const SOCKET_BYTES_MAX: usize = 107;
+
+/// What is wrong with the path of a socket that is too long for the kernel, if it is.
+pub fn socket_too_long(socket: &Path) -> Option<String> {
+    let bytes = socket.as_os_str().len();
+    (bytes > SOCKET_BYTES_MAX).then(|| {
+        format!(
+            "the path of the agent's socket has {bytes} bytes, and Linux takes {SOCKET_BYTES_MAX}: {}",
+            socket.display()
+        )
+    })
+}
+
 /// The agent of this host.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Agent {
@@ -54,6 +68,10 @@ The agent of this host: the process that may change it, with the rights that its
             && !socket.is_absolute()
         {
             table.mistake("socket", "it is not absolute", "write the whole path, \"/run/garant-agent/agent.sock\"");
+            return None;
+        }
+        if let Some(why) = socket.as_deref().and_then(socket_too_long) {
+            table.mistake("socket", why, "name a shorter path, and give it to the agent with `--socket`");
             return None;
         }
         let default = Self::default();

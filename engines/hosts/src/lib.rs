@@ -19,7 +19,7 @@ mod server;
 mod tests;
 pub mod wire;
 
-pub use config::{Agent, Config};
+pub use config::{Agent, Config, socket_too_long};
 pub use events::KINDS;
 pub use server::{AgentPlace, AgentView, Desire, Figures, Given, Hosts, VANTAGE, Wanted};
 

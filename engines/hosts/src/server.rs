@@ -266,6 +266,9 @@ impl Hosts {
                 me.as_raw()
             ));
         }
+        if let Some(why) = crate::socket_too_long(&self.place.socket()) {
+            return Err(format!("{why}; run garant with a data directory of a shorter path (--data)"));
+        }
         let program = self.program(user)?;
         let companion = context.programs.companion(&program).map_err(|error| error.to_string())?;
         tracing::info!(pid = companion.id(), state = %self.place.state.display(), "the agent is started");

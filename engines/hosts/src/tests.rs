@@ -8,7 +8,7 @@ use std::time::Duration;
 use engine::command::Question;
 use engine::door::{Access, Call, Door, Listeners, Method, Mount, Reply};
 use engine::sim::World;
-use engine::{BoxFuture, CancellationToken, Engine as _, Recorder};
+use engine::{BoxFuture, CancellationToken, Context, Engine, EngineError, HealthBoard, Recorder, Supervisor};
 use event::policy::Applied;
 use event::{Body, BootId, Kind, Span, Time};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use tokio::io::BufReader;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
-use crate::agent::{FollowedState, Link};
+use crate::agent::{FollowedState, Link, ToldDoors};
 use crate::events::{Attached, Lost};
 use crate::wire::{self, Desired, FromAgent, PROTOCOL, ToAgent};
 use crate::{AgentPlace, Config, Desire, Given, Hosts, Wanted};
@@ -39,6 +39,8 @@ struct Host {
     folder: TempDir,
     world: World,
     spool: Arc<DiskSpool>,
+    /// How the engines of the agent are doing.
+    board: Option<HealthBoard>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -70,6 +72,39 @@ impl Door for Slow {
     }
 }
 
+/// An engine that can't open what it needs, and the door at which it would answer.
+struct Failing;
+
+impl Engine for Failing {
+    fn name(&self) -> &'static str {
+        "failing"
+    }
+
+    fn stop_order(&self) -> u8 {
+        1
+    }
+
+    fn run(&self, _context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(async { Err(EngineError::new("its state can't be opened")) })
+    }
+}
+
+impl Door for Failing {
+    fn mounts(&self) -> &'static [Mount] {
+        &[Mount {
+            prefix: "/failing",
+            listeners: Listeners::Team,
+            access: Access::TeamToken,
+            methods: &[Method::Get],
+            body_bytes_max: 0,
+        }]
+    }
+
+    fn call(&self, _call: Call) -> BoxFuture<'_, Reply> {
+        Box::pin(std::future::pending())
+    }
+}
+
 fn of_engine(text: &str) -> BTreeMap<String, Box<RawValue>> {
     [("toy".to_owned(), RawValue::from_string(text.to_owned()).expect("JSON"))].into()
 }
@@ -79,7 +114,7 @@ impl Host {
         let folder = TempDir::new().expect("a folder");
         let world = World::at(Time::from_micros(1_800_000_000_000_000));
         let spool = DiskSpool::open(&folder.path().join("spool"), SpoolBounds::default(), world.clock.clone());
-        Self { folder, spool: spool.expect("opens"), world, tasks: Vec::new() }
+        Self { folder, spool: spool.expect("opens"), world, board: None, tasks: Vec::new() }
     }
 
     fn state(&self) -> &Path {
@@ -92,8 +127,8 @@ impl Host {
         let listener = std::os::unix::net::UnixListener::bind(socket).expect("listens");
         listener.set_nonblocking(true).expect("a socket");
         let followed = FollowedState::load(self.state()).expect("readable");
-        let board = watch::Sender::new(None);
-        let doors: Vec<Arc<dyn Door>> = vec![Arc::new(Slow)];
+        let board = watch::Sender::new(self.board.clone());
+        let doors: ToldDoors = vec![("slow", Arc::new(Slow)), ("failing", Arc::new(Failing))];
         let link = Link::new(listener, Arc::clone(&self.spool), followed, doors, Vec::new(), board.subscribe());
         let context = self.world.context("server.link".parse().expect("a name")).expect("a context");
         self.tasks.push(tokio::spawn(async move {
@@ -277,4 +312,19 @@ async fn many_commands_at_once_are_answered_in_turn() {
         let (status, answer) = asked.await.expect("no panic").expect("an answer");
         assert_eq!((status, answer.trim()), (200, "1"));
     }
+}
+
+/// NH-1: a command is told why the engine does not answer that it asks.
+#[tokio::test]
+async fn a_command_is_told_why_an_engine_has_failed() {
+    let mut host = Host::new();
+    let context = host.world.context("server.agent".parse().expect("a name")).expect("a context");
+    let supervisor = Supervisor::new(context).add(Arc::new(Failing));
+    host.board = Some(supervisor.board());
+    host.tasks.push(tokio::spawn(async move { drop(supervisor.run(CancellationToken::new()).await) }));
+    host.agent();
+    let socket = AgentPlace { state: host.state().to_owned() }.socket();
+    let question = Question { method: Method::Get, target: "/failing".to_owned(), body: Vec::new() };
+    let (status, answer) = crate::agent::ask(&socket, &question, Span::from_secs(120)).await.expect("an answer");
+    assert!(status == 503 && answer.contains("its state can't be opened"), "{status} {answer}");
 }

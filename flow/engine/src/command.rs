@@ -80,6 +80,9 @@ pub trait CommandContext {
     /// Who shows how far long work is: a bar on a terminal, else nobody.
     fn watcher(&self) -> Arc<dyn Watcher>;
 
+    /// The same for work that is counted in things, not in bytes.
+    fn counter(&self) -> Arc<dyn Watcher>;
+
     /// Whether there is a person to ask: standard input and standard error are a terminal.
     fn prompts(&self) -> bool;
 
@@ -113,7 +116,7 @@ pub struct JudgedPolicy {
 
 /// Who is told how far a long piece of work is: a progress bar, a log, nobody.
 pub trait Watcher: Send + Sync {
-    /// `done` of `of` bytes of this step are done; `of` is `None` where nobody knows.
+    /// `done` of `of` bytes, or things, of this step are done; `of` is `None` where nobody knows.
     fn doing(&self, step: &str, done: u64, of: Option<u64>);
 }
 

@@ -99,7 +99,8 @@ impl CommandContext for Asking<'_> {
                     "run this command as root, or as a user who may enter that directory and is in the group of the socket"
                 }
                 std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
-                    "start `garant up` as root, or the unit garant-agent.service; name another socket with --agent"
+                    "start `garant up` as root, or the unit garant-agent.service; where it runs on another data directory, name that \
+                     with --data, or the socket of the agent with --agent"
                 }
                 std::io::ErrorKind::TimedOut => {
                     "it is busy or stopped, and may do later what was asked: see how it stands before asking again"
@@ -177,6 +178,10 @@ impl CommandContext for Asking<'_> {
 
     fn watcher(&self) -> Arc<dyn Watcher> {
         Arc::new(self.terminal.bytes_bar())
+    }
+
+    fn counter(&self) -> Arc<dyn Watcher> {
+        Arc::new(self.terminal.count_bar())
     }
 
     fn prompts(&self) -> bool {

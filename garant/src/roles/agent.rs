@@ -85,7 +85,7 @@ pub(crate) async fn agent(
         let folder = state.join(entry.name);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|error| unusable(&error))?;
         let made = (entry.make)(HostGiven { desired: followed.of_engine(entry.name), state: folder })?;
-        doors.extend(made.door);
+        doors.extend(made.door.map(|door| (entry.name, door)));
         figures.extend(made.told.map(|told| (entry.name, told)));
         supervisor = match runtimes.get(entry.name) {
             Some(runtime) => supervisor.add_on(runtime, made.engine),

@@ -135,6 +135,10 @@ impl CommandContext for AtDoor {
         Arc::new(())
     }
 
+    fn counter(&self) -> Arc<dyn Watcher> {
+        Arc::new(())
+    }
+
     fn prompts(&self) -> bool {
         false
     }
