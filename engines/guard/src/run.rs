@@ -51,8 +51,9 @@ const LOGS: &str = "logs.json";
 const TURN: Duration = Duration::from_secs(5);
 /// How often at most it is looked at before a ban.
 const LOOK_BEFORE_BAN_EVERY: Span = Span::from_secs(1);
-/// How often the packet filter is compared as a whole.
+/// How often the packet filter is compared as a whole; less often where that takes long, for bans wait for it.
 const RECONCILE_EVERY: Span = Span::from_secs(60);
+const RECONCILE_EVERY_MAX: Span = Span::from_secs(600);
 /// How often what was counted is kept, when it has changed: what is read again after a crash. It is written whole, so a large one is
 /// kept less often: once a second for each so many bytes, and once a minute in any case.
 const KEEP_EVERY: Span = Span::from_secs(1);
@@ -313,6 +314,7 @@ struct Session<'a> {
     /// What is being written now.
     keeping: Option<JoinHandle<std::io::Result<usize>>>,
     compared_at: Option<Monotonic>,
+    compare_every: Span,
     counted_at: Monotonic,
     /// When the host was looked at last.
     host_at: Monotonic,
@@ -437,6 +439,7 @@ impl<'a> Session<'a> {
             kept_bytes: 0,
             keeping: None,
             compared_at: None,
+            compare_every: RECONCILE_EVERY,
             counted_at: monotonic,
             host_at: monotonic,
             listed_at: None,
@@ -1156,10 +1159,14 @@ impl<'a> Session<'a> {
     }
 
     async fn enforce(&mut self, monotonic: Monotonic) -> Result<(), EngineError> {
-        let is_due = self.compared_at.is_none_or(|at| monotonic.since(at) >= RECONCILE_EVERY);
+        let is_due = self.compared_at.is_none_or(|at| monotonic.since(at) >= self.compare_every);
         if is_due || self.unenforced.is_some() || !self.enforcer.is_present().await? {
             let is_first = self.compared_at.is_none();
+            let began = self.context.clock.monotonic();
             let drift = self.enforcer.reconcile().await?;
+            let took = self.context.clock.monotonic().since(began).min(RECONCILE_EVERY_MAX);
+            let a_tenth = Span::from_micros(took.micros().saturating_mul(10));
+            self.compare_every = a_tenth.clamp(RECONCILE_EVERY, RECONCILE_EVERY_MAX);
             self.compared_at = Some(monotonic);
             if !drift.is_none() && !is_first {
                 let what = drift.to_string();

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::EventNumber;
-use event::{Clock, Span, Time};
+use event::{Clock, Monotonic, Span, Time};
 use ipnet::IpNet;
 
 use super::allowlist::{canonical, widened};
@@ -32,6 +32,12 @@ pub(crate) const ADOPTED_RULE: &str = "adopted";
 const TOLERANCE: Span = Span::from_secs(5);
 /// Longest time that is compared: the packet filter is given no longer one.
 const COMPARED_MAX: Span = Span::from_days(365);
+
+/// Most time that a change of the packet filter is taken to have taken: none takes longer, unless this machine slept.
+const LATE_MAX: Span = Span::from_secs(60);
+
+/// What is asked every few seconds and takes so long is asked less often.
+const LONG: Span = Span::from_micros(200_000);
 
 /// The end of the year 9999.
 const CALENDAR_END: Time = Time::from_secs(253_402_300_800);
@@ -170,6 +176,13 @@ pub struct Enforcer {
     unwritten: Option<String>,
     /// What was missed of scans, as it was asked last; nothing before that.
     missed: Option<Missed>,
+    /// The longest time that a change took: what is held may last for so much longer than its ban, for it lasts from when the packet
+    /// filter came to it.
+    late: Span,
+    /// When it is looked thoroughly next whether the table is there.
+    thorough_at: Option<Monotonic>,
+    /// When it is asked next what was missed of scans.
+    missed_at: Option<Monotonic>,
 }
 
 impl Enforcer {
@@ -204,6 +217,9 @@ impl Enforcer {
             scanned,
             unwritten: None,
             missed: None,
+            late: Span::ZERO,
+            thorough_at: None,
+            missed_at: None,
         }
     }
 
@@ -284,7 +300,7 @@ impl Enforcer {
     /// The packet filter could not be changed, or too many are banned: nobody was banned.
     pub async fn ban(&mut self, requests: Vec<Request>) -> Result<Vec<Done>, EnforcerError> {
         self.change(|_| Ok(())).await?;
-        let now = self.clock.now();
+        let (now, began) = (self.clock.now(), self.clock.monotonic());
         let mut done = Vec::with_capacity(requests.len());
         let mut bans: BTreeMap<BanKey, Ban> = BTreeMap::new();
         for request in requests {
@@ -349,6 +365,7 @@ impl Enforcer {
             }
         });
         let (written, enforced) = tokio::join!(write, self.firewall.ban(&holds));
+        self.late = self.late.max(self.since(began));
         let before = match written {
             Ok((before, unwritten)) => {
                 self.unwritten = unwritten;
@@ -488,8 +505,13 @@ impl Enforcer {
         Ok(ended)
     }
 
+    /// How long ago something began that the packet filter was to do.
+    fn since(&self, began: Monotonic) -> Span {
+        self.clock.monotonic().since(began).min(LATE_MAX)
+    }
+
     async fn lift(&mut self, ended: &[Ban]) -> Result<(), EnforcerError> {
-        let now = self.clock.now();
+        let (now, began) = (self.clock.now(), self.clock.monotonic());
         let holds: BTreeSet<_> = ended.iter().map(|ban| ban.hold.clone()).collect();
         for ban in ended {
             // Who scans again is told of again.
@@ -505,6 +527,7 @@ impl Enforcer {
         let mut done = self.firewall.unban(&free).await;
         if done.is_ok() {
             done = self.firewall.ban(&still).await;
+            self.late = self.late.max(self.since(began));
         }
         match done {
             Err(FirewallError::Gone) => self.replace().await,
@@ -633,12 +656,26 @@ impl Enforcer {
         Ok(ended)
     }
 
-    /// Whether our table is there: cheap, to be asked every few seconds. When it is not, [`reconcile`](Self::reconcile).
+    /// Whether our table is there: to be asked every few seconds, and bans wait for it. So what takes long, as with very many bans or
+    /// in a flood of scans, is looked at less often. When it is not there, [`reconcile`](Self::reconcile).
     ///
     /// # Errors
     /// The packet filter could not be read.
-    pub async fn is_present(&self) -> Result<bool, EnforcerError> {
-        Ok(self.firewall.is_present().await?)
+    pub async fn is_present(&mut self) -> Result<bool, EnforcerError> {
+        let began = self.clock.monotonic();
+        if self.thorough_at.is_some_and(|at| began < at) {
+            return Ok(self.firewall.is_present(false).await?);
+        }
+        let is_present = self.firewall.is_present(true).await?;
+        self.thorough_at = Some(self.again_after(began));
+        Ok(is_present)
+    }
+
+    /// When to ask again what was asked at `began`, so that the answers take a tenth of the time at most.
+    fn again_after(&self, began: Monotonic) -> Monotonic {
+        let now = self.clock.monotonic();
+        let took = now.since(began);
+        if took < LONG { now } else { Monotonic(now.0.saturating_add(took.min(LATE_MAX).micros().saturating_mul(10))) }
     }
 
     /// Compares the packet filter with what it is to hold, and mends it.
@@ -655,6 +692,7 @@ impl Enforcer {
     }
 
     async fn compare(&mut self, drift: &mut Drift, adopt: bool) -> Result<(), EnforcerError> {
+        let (before, began) = (self.clock.now(), self.clock.monotonic());
         let Some(held) = self.firewall.read().await? else {
             drift.table_gone = true;
             return self.replace().await;
@@ -662,24 +700,30 @@ impl Enforcer {
         // A kernel that can't notice scans is asked for it once, at the start.
         let asked = adopt || held.scans.is_some();
         drift.rules_changed = !held.intact || (asked && held.scans != self.scans);
-        let now = self.clock.now();
         if adopt {
-            drift.adopted = self.adopt(&held, now).await?;
+            drift.adopted = self.adopt(&held, self.clock.now()).await?;
         }
-        let wanted = self.with_bans(|bans| bans.holds(now));
-        let mut set = BTreeMap::new();
+        // What was read is of some instant between the two; with many bans, on a slow machine, they are far apart.
+        let slack = Slack { read: self.since(began), late: self.late };
+        let wanted = self.with_bans(|bans| bans.holds(before));
+        let (mut set, resumed) = (BTreeMap::new(), self.clock.monotonic());
         for (hold, left) in &wanted {
+            let is_over = left.is_some_and(|left| left - slack.read <= TOLERANCE);
             match held.bans.get(hold) {
-                None if left.is_none_or(|left| left > TOLERANCE) => drift.missing += 1,
-                Some(there) if differ(*left, *there) => drift.times += 1,
+                None if !is_over => drift.missing += 1,
+                Some(there) if slack.differ(*left, *there) => drift.times += 1,
                 _ => continue,
             }
-            set.insert(hold.clone(), *left);
+            if left.is_none_or(|left| left > slack.read) {
+                set.insert(hold.clone(), left.map(|left| left - slack.read));
+            }
         }
-        let is_extra =
-            |(hold, left): &(&Hold, &Lasting)| !wanted.contains_key(hold) && left.is_none_or(|left| left > TOLERANCE);
-        let extra: Vec<_> = held.bans.iter().filter(is_extra).map(|(hold, _)| hold.clone()).collect();
+        let unwanted = held.bans.iter().filter(|(hold, _)| !wanted.contains_key(*hold));
+        let (extra, over): (Vec<_>, Vec<_>) = unwanted
+            .filter(|(_, left)| left.is_none_or(|left| left > TOLERANCE))
+            .partition(|(_, left)| left.is_none_or(|left| left > TOLERANCE + slack.late));
         drift.extra = extra.len() + drift.adopted;
+        let freed: Vec<Hold> = extra.into_iter().chain(over).map(|(hold, _)| hold.clone()).collect();
         let allow = self.allowlist.networks();
         let lists = self.listed_pieces();
         // What is wanted may have changed since the packet filter was told: somebody else has changed only what is neither.
@@ -700,8 +744,10 @@ impl Enforcer {
             self.firewall.lists(&lists).await?;
         }
         self.listed = Some(lists);
-        self.firewall.unban(&extra).await?;
-        Ok(self.firewall.ban(&set).await?)
+        self.firewall.unban(&freed).await?;
+        let done = self.firewall.ban(&set).await;
+        self.late = self.late.max(self.since(resumed));
+        Ok(done?)
     }
 
     /// Makes bans of what is held without one.
@@ -744,9 +790,12 @@ impl Enforcer {
     async fn replace(&mut self) -> Result<(), EnforcerError> {
         let allow = self.allowlist.networks();
         let lists = self.listed_pieces();
+        let began = self.clock.monotonic();
         let bans = self.with_bans(|bans| bans.holds(self.clock.now()));
         let wanted = Wanted { allow, lists, bans, scans: self.scans.clone() };
         self.firewall.replace(&wanted).await?;
+        // All that is held is of this change.
+        self.late = self.since(began);
         (self.allowed, self.listed) = (Some(wanted.allow), Some(wanted.lists));
         Ok(())
     }
@@ -791,10 +840,12 @@ impl Enforcer {
     /// # Errors
     /// The packet filter could not be read.
     pub async fn missed(&mut self) -> Result<Missed, EnforcerError> {
-        if self.scans.is_none() {
+        let began = self.clock.monotonic();
+        if self.scans.is_none() || self.missed_at.is_some_and(|at| began < at) {
             return Ok(Missed::default());
         }
         let now = self.firewall.missed().await?;
+        self.missed_at = Some(self.again_after(began));
         // What was missed before a start is not missed now.
         let before = self.missed.replace(now).unwrap_or(now);
         // They begin anew with the table.
@@ -820,7 +871,7 @@ impl Enforcer {
     /// # Errors
     /// The packet filter could not be read.
     pub async fn is_in_kernel(&self) -> Result<bool, EnforcerError> {
-        Ok(self.kernel.is_present().await?)
+        Ok(self.kernel.is_present(true).await?)
     }
 }
 
@@ -869,14 +920,26 @@ pub fn later(a: Option<Time>, b: Option<Time>) -> Option<Time> {
     Some(a?.max(b?))
 }
 
-/// Whether a hold lasts for another time than wanted.
-fn differ(wanted: Lasting, there: Lasting) -> bool {
-    match (wanted, there) {
-        (None, None) => false,
-        (Some(a), Some(b)) => {
-            let (a, b) = (a.min(COMPARED_MAX), b.min(COMPARED_MAX));
-            (a - b).micros().saturating_abs() > TOLERANCE.micros()
+/// By how much what is held may differ from what is wanted although nobody else has changed it.
+#[derive(Clone, Copy)]
+struct Slack {
+    /// How long the reading took: so much of the time that a ban has left may have passed.
+    read: Span,
+    /// How long the slowest change took: so much longer may it last.
+    late: Span,
+}
+
+impl Slack {
+    /// Whether a hold lasts for another time than was wanted before the reading.
+    fn differ(self, wanted: Lasting, there: Lasting) -> bool {
+        match (wanted, there) {
+            (None, None) => false,
+            (Some(wanted), Some(there)) => {
+                let is_short = there.min(COMPARED_MAX) < wanted.min(COMPARED_MAX) - self.read - TOLERANCE;
+                let is_long = there.min(COMPARED_MAX) > wanted.min(COMPARED_MAX) + self.late + TOLERANCE;
+                is_short || is_long
+            }
+            _ => true,
         }
-        _ => true,
     }
 }

@@ -216,8 +216,9 @@ pub trait Firewall: Send + Sync {
     /// Replaces the networks of lists.
     fn lists<'a>(&'a self, networks: &'a [IpNet]) -> BoxFuture<'a, Result<(), FirewallError>>;
 
-    /// Whether our part is there at all; cheap, however many bans there are.
-    fn is_present(&self) -> BoxFuture<'_, Result<bool, FirewallError>>;
+    /// Whether our part is there at all: cheap, however many bans there are; or, thoroughly, whether its rules are too and it is that
+    /// of this process, which takes long where there are many.
+    fn is_present(&self, thoroughly: bool) -> BoxFuture<'_, Result<bool, FirewallError>>;
 
     /// Reads everything back; `None` when our part is not there.
     fn read(&self) -> BoxFuture<'_, Result<Option<Held>, FirewallError>>;
@@ -256,7 +257,7 @@ impl Firewall for NoFirewall {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn is_present(&self) -> BoxFuture<'_, Result<bool, FirewallError>> {
+    fn is_present(&self, _thoroughly: bool) -> BoxFuture<'_, Result<bool, FirewallError>> {
         Box::pin(std::future::ready(Ok(true)))
     }
 

@@ -219,13 +219,19 @@ impl Firewall for Nft {
         })
     }
 
-    fn is_present(&self) -> BoxFuture<'_, Result<bool, FirewallError>> {
-        Box::pin(async {
-            let owner = self.read_owner().await?;
-            self.check_owner(owner.as_ref())?;
+    fn is_present(&self, thoroughly: bool) -> BoxFuture<'_, Result<bool, FirewallError>> {
+        Box::pin(async move {
+            // Who flushes the rules removes that of the owner, who flushes everything the marker too. To list a chain, `nft` reads the
+            // elements of all sets; to list a set, those of that one.
+            if thoroughly {
+                let owner = self.read_owner().await?;
+                self.check_owner(owner.as_ref())?;
+                if owner.is_none() {
+                    return Ok(false);
+                }
+            }
             let marker = self.list(&["set", "inet", TABLE, script::MARKER]).await?;
-            // Who flushes the rules removes that of the owner, who flushes everything the marker too.
-            Ok(owner.is_some() && marker.is_some_and(|json| listing::has_elements(&json)))
+            Ok(marker.is_some_and(|json| listing::has_elements(&json)))
         })
     }
 

@@ -15,11 +15,21 @@ use super::{Firewall, FirewallError, Held, Hold, Lasting, Missed, Wanted};
 pub(crate) struct Simulated {
     pub(crate) state: Mutex<Option<Wanted>>,
     pub(crate) fails: Mutex<bool>,
+    /// Passes the time that each reading and each change takes; they take none without it.
+    pub(crate) takes: Mutex<Option<Box<dyn Fn() + Send>>>,
+    /// How often it was looked at thoroughly.
+    pub(crate) looks: Mutex<u32>,
     pub(crate) missed: Mutex<Missed>,
     pub(crate) scanned: Mutex<Vec<(IpNet, Span)>>,
 }
 
 impl Simulated {
+    fn take_time(&self) {
+        if let Some(takes) = &*self.takes.lock().expect("a lock") {
+            takes();
+        }
+    }
+
     pub(crate) fn change(&self, change: impl FnOnce(&mut Wanted)) -> Result<(), FirewallError> {
         if *self.fails.lock().expect("a lock") {
             return Err(FirewallError::NoRight);
@@ -48,7 +58,13 @@ impl Firewall for Simulated {
     }
 
     fn ban<'a>(&'a self, holds: &'a BTreeMap<Hold, Lasting>) -> BoxFuture<'a, Result<(), FirewallError>> {
-        Box::pin(async { self.change(|state| state.bans.extend(holds.clone())) })
+        Box::pin(async {
+            // What is put in lasts from when it is there, at the end.
+            if !holds.is_empty() {
+                self.take_time();
+            }
+            self.change(|state| state.bans.extend(holds.clone()))
+        })
     }
 
     fn unban<'a>(&'a self, holds: &'a [Hold]) -> BoxFuture<'a, Result<(), FirewallError>> {
@@ -63,14 +79,22 @@ impl Firewall for Simulated {
         Box::pin(async { self.change(|state| state.lists = networks.to_vec()) })
     }
 
-    fn is_present(&self) -> BoxFuture<'_, Result<bool, FirewallError>> {
-        Box::pin(async { Ok(self.state.lock().expect("a lock").is_some()) })
+    fn is_present(&self, thoroughly: bool) -> BoxFuture<'_, Result<bool, FirewallError>> {
+        Box::pin(async move {
+            if thoroughly {
+                self.take_time();
+                *self.looks.lock().expect("a lock") += 1;
+            }
+            Ok(self.state.lock().expect("a lock").is_some())
+        })
     }
 
     fn read(&self) -> BoxFuture<'_, Result<Option<Held>, FirewallError>> {
         Box::pin(async {
             let held = |Wanted { allow, lists, bans, scans }| Held { allow, lists, bans, scans, intact: true };
-            Ok(self.state.lock().expect("a lock").clone().map(held))
+            let read = self.state.lock().expect("a lock").clone().map(held);
+            self.take_time();
+            Ok(read)
         })
     }
 

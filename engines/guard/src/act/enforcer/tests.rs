@@ -262,6 +262,58 @@ async fn what_somebody_else_changed_is_mended_and_told() {
 }
 
 /// A change of our own that the packet filter was not told of yet is not somebody else's, and is made all the same.
+/// NH-1: a packet filter that takes long to read and to change, as with many bans on a slow machine, was changed by nobody else.
+#[tokio::test]
+async fn what_a_slow_packet_filter_takes_is_no_change_by_somebody_else() {
+    let Scene { _dir, firewall, clock, mut enforcer } = scene(&[], Caps::default()).await;
+    let of_test = Arc::clone(&clock);
+    *firewall.takes.lock().expect("a lock") = Some(Box::new(move || of_test.pass(20)));
+    let both = vec![request("192.0.2.1", "web", Some(600)), request("192.0.2.2", "web", Some(30))];
+    enforcer.ban(both).await.expect("banned");
+    // They are read as they were before a reading of 20 s, and last 20 s longer than they are said to.
+    assert_eq!(enforcer.reconcile().await.expect("compared"), Drift::default());
+    assert_eq!(enforcer.expire().await.expect("expired").len(), 1);
+    let hold = |address: &str| Hold { network: net(address), ports: Ports::All };
+    let holds = |address: &str, seconds: i64| {
+        let hold = hold(address);
+        firewall.change(|state| _ = state.bans.insert(hold, Some(Span::from_secs(seconds)))).expect("changed");
+    };
+    holds("192.0.2.1", 580);
+    holds("192.0.2.2", 10);
+    assert_eq!(enforcer.reconcile().await.expect("compared"), Drift::default());
+    assert!(firewall.drops(address("192.0.2.1")) && !firewall.drops(address("192.0.2.2")), "what is over is taken out");
+    // What somebody else does is told as before.
+    holds("192.0.2.1", 300);
+    holds("192.0.2.3", 300);
+    let drift = enforcer.reconcile().await.expect("mended");
+    assert_eq!(drift, Drift { times: 1, extra: 1, ..Drift::default() });
+    holds("192.0.2.1", 700);
+    assert_eq!(enforcer.reconcile().await.expect("mended"), Drift { times: 1, ..Drift::default() });
+}
+
+/// NH-1: bans do not wait for a packet filter that takes long to look at: that is done less often.
+#[tokio::test]
+async fn a_slow_look_is_taken_less_often() {
+    let Scene { _dir, firewall, clock, mut enforcer } = scene(&[], Caps::default()).await;
+    let looks = || *firewall.looks.lock().expect("a lock");
+    for _ in 0..3 {
+        assert!(enforcer.is_present().await.expect("looked"));
+    }
+    assert_eq!(looks(), 3);
+    let of_test = Arc::clone(&clock);
+    *firewall.takes.lock().expect("a lock") = Some(Box::new(move || of_test.pass(3)));
+    for _ in 0..6 {
+        assert!(enforcer.is_present().await.expect("looked"));
+        clock.pass(5);
+    }
+    assert_eq!(looks(), 4);
+    assert!(enforcer.is_present().await.expect("looked"));
+    assert_eq!(looks(), 5);
+    // That it is gone is seen all the same.
+    firewall.remove().await.expect("removed");
+    assert!(!enforcer.is_present().await.expect("looked"));
+}
+
 #[tokio::test]
 async fn what_changed_in_the_allowlist_is_no_change_by_somebody_else() {
     let Scene { _dir, firewall, clock, mut enforcer } = scene(&["203.0.113.0/24"], Caps::default()).await;

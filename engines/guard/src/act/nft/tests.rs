@@ -38,9 +38,9 @@ async fn bans_drop_packets_of_an_address_a_64_a_network_and_some_ports() {
         matches!(nft.ban(&holds([(hold(OTHER4[0]), None)])).await, Err(FirewallError::Gone)),
         "nothing was made yet"
     );
-    assert!(!nft.is_present().await.expect("read"));
+    assert!(!nft.is_present(true).await.expect("read"));
     nft.replace(&operator()).await.expect("made");
-    assert!(nft.is_present().await.expect("read"));
+    assert!(nft.is_present(true).await.expect("read"));
     hosts.expect(OTHER4[0], 22, "open");
 
     let ssh = Ports::some(Protocol::Tcp, [(22, 22), (2222, 2300)]).expect("ports");
@@ -203,7 +203,7 @@ async fn a_change_by_somebody_else_is_noticed() {
         hosts.nft(script);
         // Without any rule it is not there either, whatever its sets hold.
         let is_present = !gone && script != "flush table inet garant";
-        assert_eq!(nft.is_present().await.expect("read"), is_present, "{script}");
+        assert_eq!(nft.is_present(true).await.expect("read"), is_present, "{script}");
         let held = nft.read().await.expect("read");
         assert_eq!((held.is_none(), held.as_ref().is_some_and(|held| held.intact)), (gone, intact), "{script}");
         if let Some(held) = held {
@@ -324,21 +324,21 @@ async fn a_table_of_another_process_that_runs_is_left_alone() {
 
     let nft = Nft::new(hosts.programs());
     let owned = |error: FirewallError| matches!(error, FirewallError::Owned(pid) if pid == first.pid());
-    assert!(owned(nft.is_present().await.expect_err("it is of another")));
+    assert!(owned(nft.is_present(true).await.expect_err("it is of another")));
     assert!(owned(nft.read().await.expect_err("it is of another")));
     assert!(owned(nft.replace(&Wanted::default()).await.expect_err("it is of another")));
     assert!(owned(nft.ban(&holds([(hold(OTHER4[1]), None)])).await.expect_err("it is of another")));
     assert!(owned(nft.remove().await.expect_err("it is of another")));
-    assert!(other.is_present().await.expect("read"));
+    assert!(other.is_present(true).await.expect("read"));
     assert_eq!(other.read().await.expect("read").expect("there").bans.len(), 1);
 
     drop(first);
-    assert!(nft.is_present().await.expect("it is nobody's"));
+    assert!(nft.is_present(true).await.expect("it is nobody's"));
     let held = nft.read().await.expect("read").expect("there");
     assert!(held.intact && held.bans.len() == 1, "bans go on: {held:?}");
     nft.ban(&holds([(hold(OTHER4[1]), None)])).await.expect("banned");
     // Whose it is now is written down.
     assert_eq!(nft.read_owner().await.expect("read"), Some(Owner::this()));
     hosts.nft("flush table inet garant");
-    assert!(!nft.is_present().await.expect("read"), "rules are missing");
+    assert!(!nft.is_present(true).await.expect("read"), "rules are missing");
 }
