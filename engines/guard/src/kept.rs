@@ -77,6 +77,7 @@ pub(crate) fn resume(plans: Vec<StreamPlan>, mut states: Vec<StreamState>, now: 
                 Some((group, rules)) => {
                     group.attempts.extend(state.attempts);
                     group.minute.extend(state.minute);
+                    group.counted_bans.extend(state.counted_bans);
                     rules.push(rule);
                 }
                 None => groups.push((state, vec![rule])),
@@ -106,6 +107,9 @@ fn state_of(rule: &str, plan: &StreamPlan, plans: &[StreamPlan], states: &[Strea
             attempts = counted.map(|(_, attempts)| attempts.clone()).unwrap_or_default();
         }
         own.minute.extend(state.minute.iter().filter(|(name, ..)| name == rule).cloned());
+        if own.counted_bans.is_empty() {
+            own.counted_bans.extend(state.counted_bans.iter().filter(|(name, _)| name == rule).cloned());
+        }
         own.positions.add(plan.source.take_places(&mut state.positions.clone()));
     }
     own.attempts.push((rule.to_owned(), attempts));
@@ -136,6 +140,7 @@ fn left_of(state: &StreamState, plans: &[StreamPlan], now: Time) -> Vec<StreamSt
             let is_of_these = |name: &str| rules.iter().any(|(of, _)| of == name);
             rest.attempts = rules.iter().copied().cloned().collect();
             rest.attempts.iter_mut().for_each(|(_, attempts)| attempts.forget_before(now - state.find_time));
+            rest.counted_bans = state.counted_bans.iter().filter(|(name, _)| is_of_these(name)).cloned().collect();
             rest.minute = state.minute.iter().filter(|(name, ..)| is_of_these(name)).cloned().collect();
         }
         if rest.positions.len() > 0 {

@@ -35,7 +35,7 @@ use crate::plan::{BANS_OF, Impairment, JAILS_OF, Plan, TICKETS_MAX};
 use crate::simulation::SimulatedBans;
 use crate::source::{Journal, JournalBatch, JournalError, Notice, Wake};
 use crate::statement::{FINDINGS, Said, Statement};
-use crate::stream::{Found, FoundOffence, Rule, Stream, StreamState};
+use crate::stream::{Found, FoundOffence, MadeBan, Rule, Stream, StreamState};
 use crate::totals::{RuleTotals, Totals};
 
 mod logins;
@@ -752,7 +752,7 @@ impl<'a> Session<'a> {
     }
 
     /// Has the rules that count bans count those that were just made; the offences that they complete.
-    async fn recidivists(&mut self, banned: &[(IpNet, String)]) -> Result<Vec<FoundOffence>, EngineError> {
+    async fn recidivists(&mut self, banned: &[MadeBan]) -> Result<Vec<FoundOffence>, EngineError> {
         let mut offences = Vec::new();
         if banned.is_empty() || !self.streams.iter().any(Stream::counts_bans) {
             return Ok(offences);
@@ -773,11 +773,13 @@ impl<'a> Session<'a> {
         Ok(offences)
     }
 
-    /// Bans those who are to be banned, and journals it. The bans that were made, each of a network by a rule.
-    async fn ban(&mut self, offences: Vec<FoundOffence>, now: Time) -> Result<Vec<(IpNet, String)>, EngineError> {
+    /// Bans those who are to be banned, and journals it. The bans that were made.
+    async fn ban(&mut self, offences: Vec<FoundOffence>, now: Time) -> Result<Vec<MadeBan>, EngineError> {
         let mut made = Vec::new();
         let mut requests = Vec::new();
         let mut details: BTreeMap<(IpNet, String), FoundOffence> = BTreeMap::new();
+        // The first of several offences of one is the one that its ban is made for.
+        let mut first: BTreeMap<(IpNet, String), Time> = BTreeMap::new();
         let mut events = Vec::new();
         for offence in offences {
             if let Some(error) = &offence.no_result {
@@ -814,13 +816,17 @@ impl<'a> Session<'a> {
                 since: Some(offence.at),
                 origin: Origin::Detected,
             });
+            first.entry(key.clone()).and_modify(|at| *at = offence.at.min(*at)).or_insert(offence.at);
             details.insert(key, offence);
         }
         if !requests.is_empty() {
             self.look_before_ban().await?;
             match self.enforcer.ban(requests).await {
                 Ok(done) => {
-                    made.extend(bans_made(&done));
+                    made.extend(bans_made(&done).map(|ban| {
+                        let at = first.get(&(ban.network, ban.rule.clone())).copied().unwrap_or(ban.at);
+                        MadeBan { at, ..ban }
+                    }));
                     events.extend(self.done(done, &details).await?);
                 }
                 Err(error) => {
@@ -1178,7 +1184,7 @@ impl<'a> Session<'a> {
         self.look_for_missed(monotonic).await?;
         let scanned = self.enforcer.poll_scans().await?;
         if !scanned.is_empty() {
-            let made: Vec<_> = bans_made(&scanned).collect();
+            let made: Vec<MadeBan> = bans_made(&scanned).collect();
             let events = self.done(scanned, &BTreeMap::new()).await?;
             self.send(events).await?;
             let offences = self.recidivists(&made).await?;
@@ -1452,10 +1458,12 @@ fn words_on(ban: &Ban) -> String {
     format!("{} is banned by {} {until}", shown(ban.hold.network), ban.rule)
 }
 
-/// The bans among what was done, each of a network by a rule.
-fn bans_made(done: &[Done]) -> impl Iterator<Item = (IpNet, String)> {
+/// The bans among what was done.
+fn bans_made(done: &[Done]) -> impl Iterator<Item = MadeBan> {
     done.iter().filter_map(|done| match done {
-        Done::Banned(ban) | Done::Known(ban) => Some((ban.network, ban.rule.clone())),
+        Done::Banned(ban) | Done::Known(ban) => {
+            Some(MadeBan { network: ban.network, rule: ban.rule.clone(), at: ban.since, until: ban.until })
+        }
         _ => None,
     })
 }

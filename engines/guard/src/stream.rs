@@ -18,6 +18,10 @@ use crate::plan::{RulePlan, SourcePlan, StreamPlan};
 use crate::source::{Encoding, JournalBatch, JournalSettings, Notice, Positions, Tail, TailLimits, has_file};
 use crate::totals::RuleTotals;
 
+mod counted_bans;
+
+use counted_bans::{CountedBans, CountedBansState};
+
 /// Addresses of failures that are counted apart in a minute; beyond it they are only counted as failures.
 const ADDRESSES_MAX: usize = 100_000;
 /// How far the date of a login may lie behind now: clocks and zones differ.
@@ -59,6 +63,8 @@ pub(crate) struct Rule {
     ignored: Vec<IpNet>,
     pub(crate) tells: bool,
     counts_bans: Option<Zone>,
+    /// The bans that it has counted, where it counts bans.
+    counted_bans: CountedBans,
     /// Failures of this minute, and of whom.
     pub(crate) failures: u64,
     pub(crate) addresses: BTreeSet<String>,
@@ -75,6 +81,9 @@ pub(crate) struct StreamState {
     /// What each rule has counted in this minute: failures, and of whom.
     #[serde(default)]
     pub(crate) minute: Vec<(String, u64, BTreeSet<String>)>,
+    /// The bans that rules which count bans have counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) counted_bans: Vec<(String, CountedBansState)>,
     /// The longest `findtime` of its rules.
     #[serde(default)]
     pub(crate) find_time: Span,
@@ -104,6 +113,16 @@ pub(crate) struct Found {
     pub(crate) given_up: Vec<(Arc<str>, u64)>,
     /// Rules that forgot addresses with failures, because there were too many.
     pub(crate) forgotten: Vec<(Arc<str>, u64)>,
+}
+
+/// A ban that was made, for rules that count bans.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct MadeBan {
+    pub(crate) network: IpNet,
+    pub(crate) rule: String,
+    /// The last failure of the offence that it was made for.
+    pub(crate) at: Time,
+    pub(crate) until: Option<Time>,
 }
 
 /// Somebody who is to be banned.
@@ -148,6 +167,11 @@ impl Stream {
                 (rule.failures, rule.addresses) = (failures, addresses);
             }
         }
+        for (name, bans) in kept.counted_bans {
+            if let Some(rule) = rules.iter_mut().find(|rule| *rule.name == *name) {
+                rule.counted_bans = CountedBans::restored(bans);
+            }
+        }
         let mut filters = FilterSet::new(filters);
         // They see lines that the others do not.
         for index in (0..rules.len()).filter(|index| rules[*index].counts_bans.is_some()) {
@@ -169,12 +193,15 @@ impl Stream {
         };
         let counted = self.rules.iter().filter(|rule| rule.failures > 0);
         let minute = counted.map(|rule| (rule.name.to_string(), rule.failures, rule.addresses.clone()));
+        let counting = self.rules.iter().filter(|rule| rule.counts_bans.is_some());
+        let counted_bans = counting.map(|rule| (rule.name.to_string(), rule.counted_bans.state()));
         let find_time = self.rules.iter().map(|rule| rule.attempts.limits().find_time).max();
         StreamState {
             key: self.key.to_string(),
             positions,
             attempts: attempts.collect(),
             minute: minute.collect(),
+            counted_bans: counted_bans.collect(),
             find_time: find_time.unwrap_or_default(),
             left: None,
         }
@@ -291,6 +318,7 @@ impl Stream {
             let rules = &mut self.rules;
             self.filters.set_in_operation(line.in_operation);
             self.filters.process_line(&text, now, &mut NoNames, &mut |rule, matches| {
+                let matches = rules[rule].uncounted(matches, &text, now);
                 found.offences.extend(rules[rule].judged(matches, line.path, now, history, draw_ppb));
             });
             for rule in rules {
@@ -324,6 +352,7 @@ impl Stream {
             let rules = &mut self.rules;
             self.filters.set_in_operation(line.in_operation);
             self.filters.process_dated(&line.text, line.time, now, &mut NoNames, &mut |rule, matches| {
+                let matches = rules[rule].uncounted(matches, &line.text, now);
                 found.offences.extend(rules[rule].judged(matches, &log, now, history, draw_ppb));
             });
             for rule in rules {
@@ -352,11 +381,10 @@ impl Stream {
         self.rules.iter().any(|rule| rule.counts_bans.is_some())
     }
 
-    /// Has the rules that count bans (`recidive`) count these, of a network by a rule each: they read the line that fail2ban would
-    /// have logged.
+    /// Has the rules that count bans (`recidive`) count these: they read the line that fail2ban would have logged.
     pub(crate) fn banned(
         &mut self,
-        bans: &[(IpNet, String)],
+        bans: &[MadeBan],
         now: Time,
         history: &History,
         draw_ppb: &mut dyn FnMut() -> u32,
@@ -369,9 +397,11 @@ impl Stream {
                 continue;
             };
             let name = Arc::clone(&rule.name);
-            let lines =
-                bans.iter().filter(|(_, by)| **by != *name).filter_map(|(of, by)| ban_line(*of, by, now, &zone));
-            for line in lines {
+            for ban in bans.iter().filter(|ban| *ban.rule != *name) {
+                if !rule.counted_bans.made(ban.network, &ban.rule, ban.at, ban.until) {
+                    continue;
+                }
+                let Some(line) = ban_line(ban.network, &ban.rule, now, &zone) else { continue };
                 filter.set_in_operation(true);
                 let matches = filter.process_line(&line, now, &mut NoNames);
                 found.offences.extend(rule.judged(matches, &log, now, history, draw_ppb));
@@ -432,6 +462,18 @@ fn ban_line(network: IpNet, rule: &str, now: Time, zone: &Zone) -> Option<String
     ))
 }
 
+/// The jail of a ban that fail2ban has logged: `… NOTICE  [sshd] Ban 192.0.2.1`.
+fn banning_jail(line: &str) -> Option<&str> {
+    let (before, _) = line.rsplit_once("] Ban ")?;
+    before.rsplit_once('[').map(|(_, jail)| jail)
+}
+
+/// Whom a failure is of.
+fn network_of(found: &Match) -> Option<IpNet> {
+    let (address, prefix) = found.host.as_ref()?.network()?;
+    Some(IpNet::new(address, prefix).ok()?.trunc())
+}
+
 impl Rule {
     fn new(plan: RulePlan, counted: Option<AttemptsState<String>>) -> (Self, Filter) {
         let RulePlan { name, filter, limits, times, ports, ignored, reads_sshd: _, tells, counts_bans } = plan;
@@ -440,7 +482,20 @@ impl Rule {
             None => Attempts::new(limits),
         };
         let (failures, addresses, totals) = (0, BTreeSet::new(), RuleTotals::default());
-        let rule = Self { name, attempts, times, ports, ignored, tells, counts_bans, failures, addresses, totals };
+        let counted_bans = CountedBans::default();
+        let rule = Self {
+            name,
+            attempts,
+            times,
+            ports,
+            ignored,
+            tells,
+            counts_bans,
+            counted_bans,
+            failures,
+            addresses,
+            totals,
+        };
         (rule, filter)
     }
 
@@ -462,6 +517,23 @@ impl Rule {
             network.to_string()
         };
         self.attempts.forget(&text);
+    }
+
+    /// Of a rule that counts bans, without the ban of this line where that of garant for the same offence was counted.
+    fn uncounted(
+        &mut self,
+        matches: Result<Vec<Match>, LineError>,
+        line: &str,
+        now: Time,
+    ) -> Result<Vec<Match>, LineError> {
+        let Some(jail) = self.counts_bans.as_ref().and_then(|_| banning_jail(line)) else { return matches };
+        let is_new = |found: &Match| {
+            let at = found.time.unwrap_or(now).min(now);
+            network_of(found).is_none_or(|network| self.counted_bans.logged(network, jail, at))
+        };
+        let mut matches = matches?;
+        matches.retain(is_new);
+        Ok(matches)
     }
 
     /// Counts the failures of a line; the offences that they complete.
@@ -495,11 +567,10 @@ impl Rule {
         draw_ppb: &mut dyn FnMut() -> u32,
     ) -> Option<FoundOffence> {
         let host = found.host.as_ref()?;
-        let Some((address, prefix)) = host.network() else {
+        let Some(network) = network_of(found) else {
             self.totals.nameless += 1;
             return None;
         };
-        let network = IpNet::new(address, prefix).ok()?.trunc();
         if self.ignored.iter().any(|ignored| ignored.contains(&network)) {
             return None;
         }

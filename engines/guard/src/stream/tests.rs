@@ -11,7 +11,7 @@ use drawn::Draws;
 use event::{Clock, Monotonic, Span, Time, Zone};
 use ipnet::IpNet;
 
-use super::{Found, Stream, StreamState};
+use super::{Found, MadeBan, Stream, StreamState};
 use crate::act::{Ban, Bans, History, Hold, Origin, Ports};
 use crate::config::{Desired, Settings};
 use crate::login::Login;
@@ -295,7 +295,9 @@ fn recidive_counts_the_bans_of_the_other_rules() {
     let banned = |process: &mut Process, address: &str, rule: &str| {
         clock.0.fetch_add(600_000_000, Ordering::Relaxed);
         let network = IpNet::from(address.parse::<std::net::IpAddr>().expect("an address"));
-        let found = process.stream.banned(&[(network, rule.to_owned())], clock.now(), &history, &mut || 0);
+        let (at, until) = (clock.now(), Some(clock.now() + Span::from_secs(60)));
+        let ban = MadeBan { network, rule: rule.to_owned(), at, until };
+        let found = process.stream.banned(&[ban], clock.now(), &history, &mut || 0);
         found.offences.iter().map(|offence| (offence.network.to_string(), offence.failures)).collect::<Vec<_>>()
     };
     for (address, rule) in [
