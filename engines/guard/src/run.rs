@@ -21,28 +21,30 @@ use crate::act::{
     ADOPTED_RULE, Allowlist, Ban, BanKey, Bans, Caps, Done, Enforcer, EnforcerError, Firewall, FirewallError,
     HostFacts, Missed, Nft, Origin, Ports, Refusal, Request, Scans, Sessions, SshSettings, end_of, shown,
 };
-use crate::config::{BANS_NOT_ENFORCED, Desired, LOGS_UNREAD, OFFENDERS_BANNED, Settings};
+use crate::config::{BANS_NOT_ENFORCED, Desired, OFFENDERS_BANNED, Settings};
 use crate::detect::BanLength;
 use crate::door::{GuardDoor, Order, Wish};
-use crate::events::{Attempts, Banned, Detail, Impaired, Mended, Spared, Unbanned};
+use crate::events::{Attempts, Banned, Mended, Spared, Unbanned};
 use crate::fail2ban::Jails;
 use crate::figures::{Figures, Standing};
 use crate::kept::{Kept, Resumed, resume};
 use crate::lists;
 use crate::login::Login;
 use crate::on_ban::OnBan;
-use crate::plan::{BANS_OF, Impairment, JAILS_OF, Plan, TICKETS_MAX};
+use crate::plan::{Impairment, Plan};
 use crate::simulation::SimulatedBans;
-use crate::source::{Journal, JournalBatch, JournalError, Notice, Wake};
+use crate::source::{Journal, JournalBatch, JournalError, Wake};
 use crate::statement::{FINDINGS, Said, Statement};
 use crate::stream::{Found, FoundOffence, MadeBan, Rule, Stream, StreamState};
 use crate::totals::{RuleTotals, Totals};
 
+mod impaired;
 mod logins;
 mod orders;
 #[cfg(test)]
 mod tests;
 
+use impaired::is_about_reading;
 use logins::{CONFIRM_EVERY, past_logins};
 
 /// Where the positions in logs and the counts of failures are kept.
@@ -63,16 +65,11 @@ const KEPT_BYTES_A_SECOND: usize = 256 * 1024;
 const HISTORY_KEPT: Span = Span::from_days(30);
 /// How long after its last ban the finding stays open that a rule has banned of which somebody is told.
 const TOLD: Span = Span::from_secs(600);
-/// How long something that passes by itself is said to be wrong after the last time: patterns that were given up, a cap that was reached.
-const PASSES_AFTER: Span = Span::from_secs(600);
 /// What can be impaired while every log is read.
 const PACKET_FILTER: &str = "packet filter";
 const CAP: &str = "bans";
 const BANS_FILE: &str = "file of bans";
 const POSITIONS: &str = "positions in logs";
-const PATTERNS: &str = "patterns of ";
-/// What is impaired when a rule has forgotten addresses with failures.
-const COUNTS: &str = "counts of ";
 const SSH_SESSIONS: &str = "sessions of ssh";
 const ON_BAN: &str = "on_ban";
 const PORT_SCANS: &str = "port scans";
@@ -82,13 +79,13 @@ const COUNTS_MAX: usize = 10_000;
 const FORMULA: &str = "bantime.formula of ";
 const LIST: &str = "list ";
 const LISTS: &str = "lists";
-/// Most of what is wrong that the words of a finding name.
-const TOLD_MAX: usize = 10;
 /// Most addresses, each of a rule, of which it is said that they are spared.
 const SPARED_MAX: usize = 10_000;
 /// How often at most it is told that a ban in force was prolonged, and most of those that are counted until then.
 const PROLONGED_TOLD_EVERY: Span = Span::from_secs(60);
 const PROLONGED_MAX: usize = 10_000;
+/// Events that are journaled together.
+const EVENTS_AT_ONCE: usize = 500;
 /// Orders that wait.
 const ORDERS_MAX: usize = 16;
 
@@ -624,9 +621,7 @@ impl<'a> Session<'a> {
         self.totals.lines += found.lines;
         self.is_dirty |= found.lines > 0 || !found.notices.is_empty();
         self.logged_in(found.logins).await?;
-        for notice in found.notices {
-            self.notice(notice).await?;
-        }
+        self.notices(found.notices).await?;
         self.gave_up(found.given_up, found.forgotten).await?;
         self.act(found.offences, now).await
     }
@@ -636,107 +631,6 @@ impl<'a> Session<'a> {
         for ban in self.enforcer.allow_changed().await? {
             let event = self.unbanned(&ban)?;
             self.send(vec![event]).await?;
-        }
-        Ok(())
-    }
-
-    /// Says which patterns were given up, and which rules have forgotten failures.
-    async fn gave_up(&mut self, given_up: Counted, forgotten: Counted) -> Result<(), EngineError> {
-        for (rule, searches) in given_up {
-            tracing::debug!(rule = &*rule, searches, "searches were given up at their limit of steps");
-            let reason =
-                "searches were given up at their limit of steps: a line was made for that, or a pattern runs away";
-            self.impair_for_now(format!("{PATTERNS}{rule}"), reason.to_owned()).await?;
-        }
-        for (rule, addresses) in forgotten {
-            tracing::debug!(rule = &*rule, addresses, "addresses with failures were forgotten");
-            let reason = format!(
-                "the failures of some addresses were forgotten: more than {TICKETS_MAX} addresses had failures at once, and the \
-                 oldest went"
-            );
-            self.impair_for_now(format!("{COUNTS}{rule}"), reason).await?;
-        }
-        Ok(())
-    }
-
-    async fn notice(&mut self, notice: Notice) -> Result<(), EngineError> {
-        let text = notice.to_string();
-        match notice {
-            Notice::Unreadable { path, .. } | Notice::TooMany { path } => self.impair(path, text).await,
-            Notice::Readable { path } => self.recover(&path).await,
-            Notice::Rotated { .. } => {
-                tracing::debug!("{text}");
-                Ok(())
-            }
-            Notice::Truncated { .. } | Notice::RestGone { .. } => {
-                tracing::warn!("{text}");
-                Ok(())
-            }
-        }
-    }
-
-    async fn impair(&mut self, what: String, reason: String) -> Result<(), EngineError> {
-        if self.impaired.get(&what) == Some(&reason) {
-            return Ok(());
-        }
-        tracing::warn!("{what}: {reason}");
-        self.context.recorder.record(&Impaired { what: what.clone(), reason: reason.clone(), over: false }).await?;
-        let finding = self.finding_of(&what);
-        self.impaired.insert(what, reason);
-        // The words of a finding that begins go with it.
-        if let Some(finding) = finding.filter(|finding| self.statement.is_open(finding)) {
-            let detail = self.detail(Some(finding));
-            self.context.recorder.record(&detail).await?;
-        }
-        Ok(())
-    }
-
-    /// The finding that what is impaired is of.
-    fn finding_of(&self, what: &str) -> Option<&'static str> {
-        match what {
-            PACKET_FILTER | CAP | PORT_SCANS => Some(BANS_NOT_ENFORCED),
-            jail if jail.starts_with(BANS_OF) => Some(BANS_NOT_ENFORCED),
-            list if self.unknown_lists.contains_key(list) => Some(BANS_NOT_ENFORCED),
-            reading if is_about_reading(reading) => Some(LOGS_UNREAD),
-            _ => None,
-        }
-    }
-
-    /// The words of a finding, or of the probe when it is not up: what is wrong now that belongs to it.
-    fn detail(&self, finding: Option<&'static str>) -> Detail {
-        let about = finding.unwrap_or(BANS_NOT_ENFORCED);
-        let text = if about == OFFENDERS_BANNED {
-            self.tells.as_ref().map(|(_, text)| text.clone()).unwrap_or_default()
-        } else if about == BANS_NOT_ENFORCED && self.settings.simulate && self.unenforced.is_none() {
-            "`simulate = true` in [guard]: offences are recorded, and nobody is banned".to_owned()
-        } else {
-            let all = self.impaired.iter().filter(|(what, _)| self.finding_of(what) == Some(about));
-            let (said, more): (Vec<_>, Vec<_>) = all.enumerate().partition(|(number, _)| *number < TOLD_MAX);
-            let mut text: Vec<String> = said.iter().map(|(_, (what, reason))| format!("{what}: {reason}")).collect();
-            text.extend((!more.is_empty()).then(|| format!("and {} more", more.len())));
-            text.join("\n")
-        };
-        let finding = finding.and_then(|name| name.parse().ok());
-        Detail { probe: self.settings.probe.clone(), finding, text }
-    }
-
-    /// Says what is wrong, until it has not been so for a while.
-    async fn impair_for_now(&mut self, what: String, reason: String) -> Result<(), EngineError> {
-        self.passing.insert(what.clone(), self.context.clock.monotonic());
-        self.impair(what, reason).await
-    }
-
-    async fn pass(&mut self, monotonic: Monotonic) -> Result<(), EngineError> {
-        let over = self.passing.extract_if(.., |_, seen| monotonic.since(*seen) >= PASSES_AFTER);
-        for (what, _) in over.collect::<Vec<_>>() {
-            self.recover(&what).await?;
-        }
-        Ok(())
-    }
-
-    async fn recover(&mut self, what: &str) -> Result<(), EngineError> {
-        if let Some(reason) = self.impaired.remove(what) {
-            self.context.recorder.record(&Impaired { what: what.to_owned(), reason, over: true }).await?;
         }
         Ok(())
     }
@@ -1005,7 +899,7 @@ impl<'a> Session<'a> {
     /// Journals events, some hundred at a time, with a sign of life between. Once they are durable, the bans so far are told of.
     async fn send(&self, events: Vec<Observed>) -> Result<bool, EngineError> {
         let mut is_durable = true;
-        for events in events.chunks(500) {
+        for events in events.chunks(EVENTS_AT_ONCE) {
             is_durable &= self.context.recorder.send(events.to_vec()).await?.is_durable();
             self.context.progress.tick();
         }
@@ -1375,17 +1269,6 @@ impl<'a> Session<'a> {
 fn keep_every(bytes: usize) -> Span {
     let seconds = i64::try_from(bytes / KEPT_BYTES_A_SECOND).unwrap_or(i64::MAX);
     Span::from_secs(seconds.clamp(KEEP_EVERY.secs(), KEEP_EVERY_MAX.secs()))
-}
-
-/// Whether what is impaired keeps a declared log from being read: not the packet filter, the cap of bans, nor a list.
-fn is_about_reading(what: &str) -> bool {
-    ![PACKET_FILTER, CAP, BANS_FILE, POSITIONS, SSH_SESSIONS, LISTS, ON_BAN, PORT_SCANS].contains(&what)
-        && !what.starts_with(LIST)
-        && !what.starts_with(PATTERNS)
-        && !what.starts_with(COUNTS)
-        && !what.starts_with(FORMULA)
-        && !what.starts_with(BANS_OF)
-        && !what.starts_with(JAILS_OF)
 }
 
 /// Reads the journal of systemd for ever, and starts over where it ended.

@@ -13,8 +13,9 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::act::simulated::Simulated;
+use crate::config::LOGS_UNREAD;
 use crate::door::ImportedBan;
-use crate::events::Acted;
+use crate::events::{Acted, Detail, Impaired};
 
 /// A guard that runs on a folder of its own.
 struct Running {

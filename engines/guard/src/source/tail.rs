@@ -70,7 +70,7 @@ impl Default for TailLimits {
             line_max: 64 * 1024,
             lines_max: 10_000,
             bytes_max: 4 * 1024 * 1024,
-            paths_max: 1000,
+            paths_max: PATHS_MAX,
             done_max: 1000,
             linger: Span::from_secs(60),
             expand_every: Span::from_secs(10),
@@ -79,8 +79,13 @@ impl Default for TailLimits {
     }
 }
 
+/// Most logs of one stream of lines.
+const PATHS_MAX: usize = 1000;
 /// Most files of one path at once; beyond it the oldest are given up and said.
 const FILES_MAX: usize = 16;
+/// How long a log is to be readable whose file system has failed, before it is said to be read again: one that fails now and then is
+/// said once.
+const RECOVERED_AFTER: Span = Span::from_secs(60);
 
 /// One path.
 #[derive(Debug)]
@@ -98,6 +103,8 @@ struct Slot {
     /// Its end was reached once: what comes now is written now.
     in_operation: bool,
     problem: Option<Problem>,
+    /// Since when it can be read, where it could not be.
+    well_since: Option<Monotonic>,
     /// Since when the last line of the current file waits for its end, and at which offset.
     partial: Option<(u64, u64, Monotonic)>,
 }
@@ -115,6 +122,8 @@ pub struct Tail {
     directories: Vec<PathBuf>,
     /// Directories that may not be read, which was said.
     refused: BTreeSet<String>,
+    /// Patterns of which not all logs are followed, which was said.
+    crowded: BTreeSet<String>,
     expand_at: Option<Monotonic>,
     buffer: Vec<u8>,
     /// There was a look: what has no content until now is new.
@@ -136,6 +145,7 @@ impl Tail {
             rotated: of(Place::Rotated).collect(),
             directories: Vec::new(),
             refused: BTreeSet::new(),
+            crowded: BTreeSet::new(),
             expand_at: None,
             has_looked: false,
             turn: 0,
@@ -234,14 +244,14 @@ impl Tail {
     /// Makes slots of the paths that there are now.
     fn expand(&mut self, batch: &mut Batch) {
         self.directories.clear();
-        let mut refused = BTreeSet::new();
+        let (mut refused, mut crowded) = (BTreeSet::new(), BTreeSet::new());
         for follow in &self.follows {
             let mut paths = vec![follow.pattern.clone()];
             if glob::is_pattern(&follow.pattern) {
                 let expanded = glob::expand(&follow.pattern);
                 refused.extend(expanded.refused.into_iter().map(|directory| directory.display().to_string()));
                 if expanded.too_many {
-                    batch.notices.push(Notice::TooMany { path: follow.pattern.clone() });
+                    crowded.insert(follow.pattern.clone());
                 }
                 self.directories.extend(expanded.directories);
                 paths = expanded.paths;
@@ -257,17 +267,23 @@ impl Tail {
                     slot.last = self.done.iter().rfind(|position| position.path == slot.path).cloned();
                     self.slots.push(slot);
                 } else {
-                    batch.notices.push(Notice::TooMany { path });
+                    crowded.insert(follow.pattern.clone());
                 }
             }
         }
         self.refuse(refused, batch);
+        self.crowd(crowded, batch);
         // A path that matches no longer stays as long as it has a file, or may have one: its rest is read.
         let follows = &self.follows;
         self.slots.retain(|slot| {
             let is_named = follows.iter().any(|follow| follow.pattern == slot.path);
             let has_file = !slot.files.is_empty() || slot.before.is_some();
-            is_named || has_file || Path::new(&slot.path).symlink_metadata().is_ok()
+            let stays = is_named || has_file || Path::new(&slot.path).symlink_metadata().is_ok();
+            if !stays && slot.problem.is_some() {
+                // What is no longer there is no longer unread.
+                batch.notices.push(Notice::Readable { path: slot.path.clone() });
+            }
+            stays
         });
         // A log comes before what its rotation makes of it, whose names are longer: what is a copy is known by the original.
         self.slots.sort_by_key(|slot| slot.path.len());
@@ -284,6 +300,15 @@ impl Tail {
         batch.notices.extend(over);
         self.refused = refused;
     }
+
+    /// Says once of each pattern that not all of its logs are followed, and that they are again.
+    fn crowd(&mut self, crowded: BTreeSet<String>, batch: &mut Batch) {
+        let said = crowded.difference(&self.crowded).map(|path| Notice::TooMany { path: path.clone() });
+        batch.notices.extend(said);
+        let over = self.crowded.difference(&crowded).map(|path| Notice::Readable { path: path.clone() });
+        batch.notices.extend(over);
+        self.crowded = crowded;
+    }
 }
 
 impl Slot {
@@ -297,6 +322,7 @@ impl Slot {
             last: None,
             in_operation: false,
             problem: None,
+            well_since: None,
             partial: None,
         }
     }

@@ -561,6 +561,60 @@ fn a_directory_that_may_not_be_read_is_said_once_until_it_may() {
     assert_eq!(said(&["/a", "/b"]), [unreadable("/a")]);
 }
 
+/// JO-1: a log whose file system fails is said once, and to be read again once that has lasted.
+#[test]
+fn a_log_that_fails_again_and_again_is_said_once() {
+    for start in [Start::Beginning, Start::Since(Span::from_secs(600))] {
+        let mut logs = Logs::starting("a.log", start, TailLimits::default());
+        // Its first page is mapped by nobody: reading it is an I/O error.
+        std::os::unix::fs::symlink("/proc/self/mem", logs.path("a.log")).expect("linked");
+        for _ in 0..5 {
+            assert!(logs.read().is_empty());
+            logs.clock.pass(20);
+        }
+        let path = logs.path("a.log").display().to_string();
+        let failed = Notice::Unreadable { path: path.clone(), problem: Problem::Failed(5) };
+        assert_eq!(logs.notices, [failed.clone()], "{start:?}");
+        fs::remove_file(logs.path("a.log")).expect("removed");
+        logs.write("a.log", "1\n");
+        let (mut lines, mut waited) = (logs.read(), 0);
+        let readable = Notice::Readable { path };
+        while !logs.notices.contains(&readable) {
+            assert!(waited < 300, "{start:?}: {:?}", logs.notices);
+            waited += 10;
+            logs.clock.pass(10);
+            lines.extend(logs.read());
+        }
+        assert!(waited >= 60 && lines == ["1"], "{start:?}: {waited} s, {lines:?}");
+        let of_reading = |notice: &&Notice| matches!(notice, Notice::Unreadable { .. } | Notice::Readable { .. });
+        let said: Vec<Notice> = logs.notices.iter().filter(of_reading).cloned().collect();
+        assert_eq!(said, [failed, readable], "{start:?}");
+    }
+}
+
+/// JO-1: of a pattern with more logs than are followed one thing is said, and no other log waits for it.
+#[test]
+fn too_many_logs_of_a_pattern_are_said_once_until_they_are_fewer() {
+    let mut logs = Logs::starting("*.log", Start::Beginning, TailLimits { paths_max: 2, ..TailLimits::default() });
+    for number in 0..9 {
+        logs.write(&format!("{number}.log"), "1\n");
+    }
+    for _ in 0..3 {
+        assert!(logs.read().len() <= 2);
+    }
+    let path = logs.path("*.log").display().to_string();
+    assert_eq!(logs.notices, [Notice::TooMany { path: path.clone() }]);
+    let said = logs.notices[0].to_string();
+    assert!(said.starts_with(&path) && said.contains("more than"), "{said}");
+    for number in 2..9 {
+        fs::remove_file(logs.path(&format!("{number}.log"))).expect("removed");
+    }
+    for _ in 0..2 {
+        drop(logs.read());
+    }
+    assert_eq!(logs.notices[1..], [Notice::Readable { path }]);
+}
+
 #[test]
 fn a_pipe_holds_nothing_up() {
     let mut logs = Logs::of("a.log");

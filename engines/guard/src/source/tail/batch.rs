@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::TailLimits;
+use super::{FILES_MAX, PATHS_MAX, TailLimits};
 
 /// Why a log is not read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,10 +61,19 @@ pub enum Notice {
         /// The log.
         path: String,
     },
-    /// There are more paths, or files of a path, than are followed.
-    #[error("{path} is not followed: too many files; follow fewer of them")]
+    /// There are more logs than are followed: said once of a pattern, until there are not.
+    #[error(
+        "{path}: not all of its logs are read, for there are more than {PATHS_MAX} for one jail; name fewer in `logpath`, or give \
+         jails of their own to some"
+    )]
     TooMany {
         /// The pattern or the log.
+        path: String,
+    },
+    /// More of its files wait to be read than are kept open, and the oldest is given up.
+    #[error("the oldest file of {path} is given up: more than {FILES_MAX} of its rotation wait to be read")]
+    GivenUp {
+        /// The log.
         path: String,
     },
 }

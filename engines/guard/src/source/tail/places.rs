@@ -2,7 +2,7 @@
 
 use super::{
     Batch, Clock, FILES_MAX, HashSet, Identity, LogFile, Monotonic, Notice, Outcome, Path, Place, Position, Problem,
-    Rest, Slot, Start, Tail, Time, io, is_rotated, rest_of,
+    RECOVERED_AFTER, Rest, Slot, Start, Tail, Time, io, is_rotated, rest_of,
 };
 use crate::source::seek::seek_to;
 
@@ -64,9 +64,7 @@ impl Tail {
                 return self.slots[at].has_none(&error, monotonic, batch);
             }
         };
-        if self.slots[at].problem.take().is_some() {
-            batch.notices.push(Notice::Readable { path: path.clone() });
-        }
+        self.slots[at].recover(monotonic, batch);
         let is_it = |open: &LogFile| open.identity == file.identity;
         let owner = self.slots.iter().position(|slot| slot.files.iter().any(is_it));
         if owner == Some(at) {
@@ -260,7 +258,7 @@ impl Tail {
         while slot.files.len() > FILES_MAX {
             let given_up = slot.files.remove(0);
             self.done.push(given_up.position(&slot.path, Place::Done));
-            batch.notices.push(Notice::TooMany { path: slot.path.clone() });
+            batch.notices.push(Notice::GivenUp { path: slot.path.clone() });
         }
     }
 
@@ -277,7 +275,7 @@ impl Tail {
             let file = &mut slot.files[which];
             let outcome = file.read(batch, number, &mut self.buffer);
             match outcome {
-                Ok(Outcome::Full) => return,
+                Ok(Outcome::Full) => return slot.recover(monotonic, batch),
                 Ok(Outcome::End) => {}
                 // What is left in its copy is at its place now.
                 Ok(Outcome::Truncated) => {
@@ -285,12 +283,24 @@ impl Tail {
                     continue;
                 }
                 Err(error) => {
-                    // Of a rotated one, nothing more will come: a file system that is gone.
                     slot.say(Problem::of(&error), batch);
-                    return;
+                    if is_current {
+                        return;
+                    }
+                    // The one behind it is read all the same, and this one given up when it does not come back.
+                    let since = *slot.files[which].silent_since.get_or_insert(monotonic);
+                    if monotonic.since(since) >= self.limits.linger {
+                        let gone = slot.files.remove(which);
+                        self.done.push(gone.position(&slot.path, Place::Done));
+                        batch.notices.push(Notice::RestGone { path: slot.path.clone() });
+                    } else {
+                        which += 1;
+                    }
+                    continue;
                 }
             }
             if is_current {
+                slot.recover(monotonic, batch);
                 slot.in_operation = true;
                 slot.wait_for_end(batch, number, &mut self.buffer, monotonic, self.limits.partial_after);
                 which += 1;
@@ -366,7 +376,18 @@ impl Slot {
         }
     }
 
+    /// It can be opened or read: said at once, but where its file system had failed, which may fail again.
+    fn recover(&mut self, monotonic: Monotonic, batch: &mut Batch) {
+        let Some(problem) = self.problem else { return };
+        let since = *self.well_since.get_or_insert(monotonic);
+        if !matches!(problem, Problem::Failed(_)) || monotonic.since(since) >= RECOVERED_AFTER {
+            (self.problem, self.well_since) = (None, None);
+            batch.notices.push(Notice::Readable { path: self.path.clone() });
+        }
+    }
+
     fn say(&mut self, problem: Problem, batch: &mut Batch) {
+        self.well_since = None;
         if self.problem != Some(problem) {
             self.problem = Some(problem);
             batch.notices.push(Notice::Unreadable { path: self.path.clone(), problem });

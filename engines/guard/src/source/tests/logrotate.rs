@@ -234,7 +234,7 @@ impl Trial {
             return format!("{told}; {lost} are in no file");
         }
         assert!(missed.is_empty(), "{told}: {:?}", &missed[..missed.len().min(10)]);
-        let bad = |notice: &&Notice| matches!(notice, Notice::RestGone { .. } | Notice::TooMany { .. });
+        let bad = |notice: &&Notice| matches!(notice, Notice::RestGone { .. } | Notice::GivenUp { .. });
         let bad: Vec<_> = self.logs.notices.iter().filter(bad).collect();
         assert!(bad.is_empty() && self.rotations > 3, "{told}: {bad:?}");
         told
