@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, value_parser};
-use engine::command::{CommandContext, Question, Style};
+use engine::command::{Answer, CommandContext, Question, Style};
 use engine::printable::text as printable;
 use engine::{Command, Failure};
 use event::Span;
@@ -21,6 +21,9 @@ const BAN: &str = "1 h";
 
 /// The status of an answer that a ban can't be ended.
 const CONFLICT: u16 = 409;
+
+/// The status of an answer that did not come in time.
+const LATE: u16 = 504;
 
 /// Why nobody is dropped by what was ordered.
 const SIMULATED: &str = "`simulate = true` in [guard]; it is in force once that is gone";
@@ -115,6 +118,16 @@ fn json_flag() -> Arg {
 
 fn address() -> Arg {
     Arg::new("address").value_name("ADDRESS").help("An address, or a network: 192.0.2.7, 2001:db8::/48")
+}
+
+/// What to say where something may not have been done: of an answer that is late it is not known.
+fn failed<'a>(answer: &Answer, not_done: &'a str) -> &'a str {
+    match answer.status {
+        LATE => {
+            "it is not known whether that is done: see `garant guard status` and `garant guard bans` before doing it again"
+        }
+        _ => not_done,
+    }
 }
 
 /// The socket that the user names.
@@ -280,7 +293,8 @@ fn bans(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Fa
 
 fn reload(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
     let answer = context.ask_agent(agent(matches), Question::post(API).segment("reload").json(&())?)?;
-    let done: Value = answer.accepted("nothing was read again")?.json()?;
+    let failed = failed(&answer, "nothing was read again");
+    let done: Value = answer.accepted(failed)?.json()?;
     if wants_json(matches) {
         context.json(&done);
     } else {
@@ -313,7 +327,9 @@ fn ban(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Fai
     };
     let question = Question::post(API).segment("bans").json(&BanOrder { network, lasts })?;
     let answer = context.ask_agent(agent(matches), question)?;
-    let done: Value = answer.accepted(&format!("{} was not banned", shown(network)))?.json()?;
+    let not_done = format!("{} was not banned", shown(network));
+    let failed = failed(&answer, &not_done);
+    let done: Value = answer.accepted(failed)?.json()?;
     if wants_json(matches) {
         context.json(&done);
     } else {
@@ -396,7 +412,9 @@ fn disown(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
     })?;
     let question = Question::new(engine::door::Method::Delete, API).segment("allow").segment(&address.to_string());
     let answer = context.ask_agent(agent(matches), question)?;
-    let done: Value = answer.accepted(&format!("{address} was not taken off"))?.json()?;
+    let not_done = format!("{address} was not taken off");
+    let failed = failed(&answer, &not_done);
+    let done: Value = answer.accepted(failed)?.json()?;
     if wants_json(matches) {
         context.json(&done);
     } else if done.get("removed").and_then(Value::as_bool) == Some(true) {
@@ -408,4 +426,19 @@ fn disown(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
         context.note(&format!("{address} is still never banned: it is {why}"));
     }
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of an answer that is late, nobody says that nothing was done.
+    #[test]
+    fn what_is_late_is_not_said_to_be_undone() {
+        let answer = |status| Answer { status, body: br#"{"error":"x"}"#.to_vec().into() };
+        for (status, is_known) in [(503, true), (409, true), (504, false)] {
+            let answer = answer(status);
+            assert_eq!(failed(&answer, "nobody was banned") == "nobody was banned", is_known, "{status}");
+        }
+    }
 }

@@ -522,6 +522,10 @@ impl<'a> Session<'a> {
                 () = context.stop.cancelled() => return Ok(Over::Stop),
                 () = desired.changed() => return Ok(Over::Desired),
                 Some((wish, answer)) = orders.recv() => {
+                    if answer.is_closed() {
+                        // Whoever asked was told that it was late, and asks again.
+                        continue;
+                    }
                     if matches!(wish, Wish::Reload) {
                         return Ok(Over::Reload(answer));
                     }

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 use store::fail2ban::{Fail2banBan, Fail2banBans, Fail2banError};
 
-use super::{SIMULATED, agent, count, is_simulated, json_flag, wants_json};
+use super::{LATE, SIMULATED, agent, count, is_simulated, json_flag, wants_json};
 use crate::door::{API, IMPORTED_MAX, ImportedBan, network_of};
 use crate::fail2ban::{
     BanTime, Database, ImportLine, ImportReport, Jail, Jails, Services, import_report, read_as_enabled, read_database,
@@ -25,8 +25,10 @@ const BAN_TIME: BanTime = BanTime::For(Span::from_secs(600));
 /// The beginning of the year 3000, in seconds since 1970.
 const YEAR_3000_S: i64 = 32_503_680_000;
 
-/// Bans that are handed to the agent at once; each is some hundred bytes, and a question has a bound.
-const IMPORTED_AT_ONCE: usize = 20_000;
+/// Bans that are handed to the agent at once: few, so that a slow machine answers in time, and goes on banning between.
+const IMPORTED_AT_ONCE: usize = 1000;
+/// How often the agent is asked again for some bans when it did not answer in time: it may have taken them, which is no harm.
+const TRIES_MAX: u32 = 30;
 
 pub(super) fn arguments() -> clap::Command {
     clap::Command::new("import")
@@ -85,13 +87,40 @@ pub(super) fn run(matches: &ArgMatches, context: &mut dyn CommandContext) -> Res
     }
     let bans = database(matches, &folder, context)?;
     let of_jails = OfJails { folder: &folder, jails: &jails, services: &services, asked: asked(matches) };
+    of_jails.check_asked(bans.as_ref())?;
     let taken = bans.map(|bans| take(matches, context, &bans, &of_jails, is_dry)).transpose()?;
+    let unfollowed = if is_dry { None } else { unfollowed(matches, &folder, context) };
     if wants_json(matches) {
         let report = serde_json::to_value(&report)
             .map_err(|error| Failure::new("the report can't be written as JSON").because(&error))?;
-        context.json(&json!({ "configuration": report, "bans": taken }));
+        let is_followed = (!is_dry).then_some(unfollowed.is_none());
+        context.json(&json!({ "configuration": report, "bans": taken, "followed": is_followed }));
     }
-    Ok(u8::from(follows_none))
+    if let Some(why) = &unfollowed {
+        context.note(&format!(
+            "nobody follows this configuration now: {why}. Start `garant up` as root with `fail2ban = \"{}\"` in [guard]",
+            folder.display()
+        ));
+    }
+    Ok(u8::from(follows_none || unfollowed.is_some()))
+}
+
+/// Why no guard follows the configuration in this folder; `None` where one does.
+fn unfollowed(matches: &ArgMatches, folder: &Path, context: &mut dyn CommandContext) -> Option<String> {
+    let asked = || -> Result<Value, Failure> {
+        let answer = context.ask_agent(agent(matches), Question::get(API).segment("status"))?;
+        answer.accepted("the guard does not say what it follows")?.json()
+    };
+    let status = match asked() {
+        Ok(status) => status,
+        Err(failure) => return Some(failure.to_string()),
+    };
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    match status.get("follows").and_then(Value::as_str) {
+        Some(other) if whole(Path::new(other)) == whole(folder) => None,
+        Some(other) => Some(format!("the guard of this host follows {}", engine::printable::text(other))),
+        None => Some("the [guard] of this host names no `fail2ban`".to_owned()),
+    }
 }
 
 /// The names of jails whose bans are asked for.
@@ -153,6 +182,22 @@ struct OfJails<'a> {
 }
 
 impl OfJails<'_> {
+    /// Refuses a jail that is asked for, and that neither the configuration nor the database knows.
+    fn check_asked(&self, bans: Option<&Fail2banBans>) -> Result<(), Failure> {
+        let Jails { jails, broken, disabled, .. } = self.jails;
+        let configured = jails.iter().map(|jail| &jail.name).chain(broken.iter().map(|jail| &jail.name));
+        let banning = bans.into_iter().flat_map(|bans| bans.last.iter().chain(&bans.history)).map(|ban| &ban.jail);
+        let known: BTreeSet<&str> = configured.chain(disabled).chain(banning).map(String::as_str).collect();
+        let Some(unknown) = self.asked.iter().find(|name| !known.contains(name.as_str())) else { return Ok(()) };
+        let known: Vec<_> = known.into_iter().map(engine::printable::text).collect();
+        Err(Failure::new(format!(
+            "there is no jail `{unknown}` in {}, and the database has no ban of one",
+            self.folder.display()
+        ))
+        .remedy(format!("write one of {}", known.join(", ")))
+        .code(2))
+    }
+
     /// A jail whose bans are taken over, or why they are not.
     fn jail(&self, name: &str) -> Result<OfJail, &'static str> {
         let known = |jail: &Jail| OfJail {
@@ -284,9 +329,24 @@ fn take(
     let imported: Vec<ImportedBan> = imported.into_values().collect();
     let (mut taken, mut known, mut ended, mut spared) = (0, 0, 0, 0);
     let mut simulated = false;
-    for some in imported.chunks(IMPORTED_AT_ONCE) {
-        let answer = context.ask_agent(agent(matches), Question::post(API).segment("import").json(&some)?)?;
-        let done: Value = answer.accepted("the bans were not taken over, or not all of them: run it again")?.json()?;
+    let (all, counter) = (imported.len(), context.counter());
+    for (number, some) in imported.chunks(IMPORTED_AT_ONCE).enumerate() {
+        let before = number * IMPORTED_AT_ONCE;
+        counter.doing("bans", before as u64, Some(all as u64));
+        let stopped = format!(
+            "{before} of {all} bans and their history are taken over: run it again, and what is there stays as it is"
+        );
+        let question = Question::post(API).segment("import").json(&some)?;
+        let mut tries = 1;
+        let answer = loop {
+            let answer = context.ask_agent(agent(matches), question.clone());
+            let answer = answer.map_err(|error| Failure::new(stopped.clone()).because(&error))?;
+            if answer.status != LATE || tries == TRIES_MAX {
+                break answer;
+            }
+            tries += 1;
+        };
+        let done: Value = answer.accepted(&stopped)?.json()?;
         taken += count(&done, "taken");
         known += count(&done, "known");
         ended += count(&done, "ended");
@@ -349,8 +409,8 @@ mod tests {
         folder
     }
 
-    /// The guard, which takes what it is given.
-    struct Taking(std::sync::Mutex<Vec<Value>>);
+    /// The guard, which takes what it is given, and follows a configuration; the 1500th ban takes it longer than a command waits.
+    struct Taking(std::sync::Mutex<Vec<Value>>, PathBuf);
 
     impl engine::door::Door for Taking {
         fn mounts(&self) -> &'static [engine::door::Mount] {
@@ -358,31 +418,46 @@ mod tests {
                 prefix: API,
                 listeners: engine::door::Listeners::Team,
                 access: engine::door::Access::TeamToken,
-                methods: &[engine::door::Method::Post],
+                methods: &[engine::door::Method::Get, engine::door::Method::Post],
                 body_bytes_max: 1 << 20,
             }]
         }
 
         fn call(&self, call: engine::door::Call) -> engine::BoxFuture<'_, engine::door::Reply> {
             Box::pin(async move {
+                if call.segments()[..] == ["status"] {
+                    return engine::door::Reply::json(&json!({ "follows": self.1 }));
+                }
                 let bans: Vec<Value> = call.json().expect("bans");
-                let taken = bans.len();
-                self.0.lock().expect("a lock").extend(bans);
-                engine::door::Reply::json(&json!({ "taken": taken, "enforced": true }))
+                let mut all = self.0.lock().expect("a lock");
+                let (known, new): (Vec<_>, Vec<_>) = bans.into_iter().partition(|ban| all.contains(ban));
+                let is_late = all.len() < 1500 && all.len() + new.len() >= 1500;
+                all.extend(new.iter().cloned());
+                if is_late {
+                    return engine::door::Reply::error(504, "the engine did not answer in time");
+                }
+                engine::door::Reply::json(&json!({ "taken": new.len(), "known": known.len(), "enforced": true }))
             })
         }
     }
 
     /// Runs `import` of the folder; the code, what was said, and the bans that were handed on.
     fn import(folder: &Path, more: &[&str]) -> (u8, String, Vec<Value>) {
-        let door = Arc::new(Taking(std::sync::Mutex::default()));
-        let mut at = AtDoor::new(door.clone(), Time::from_secs(1_800_000_000));
-        let command = crate::commands().pop().expect("a command");
-        let arguments = [&["guard", "import", folder.to_str().expect("UTF-8")], more].concat();
-        let code = at.run(command, &arguments).expect("it runs");
-        let said = at.lines.iter().cloned().chain(at.notes()).collect::<Vec<_>>().join("\n");
+        let door = Arc::new(Taking(std::sync::Mutex::default(), folder.to_owned()));
+        let (code, said) = import_at(Some(door.clone()), folder, more).expect("it runs");
         let bans = door.0.lock().expect("a lock").clone();
         (code, said, bans)
+    }
+
+    /// The same beside this guard, or none.
+    fn import_at(door: Option<Arc<Taking>>, folder: &Path, more: &[&str]) -> Result<(u8, String), Failure> {
+        let nobody = Arc::new(Taking(std::sync::Mutex::default(), PathBuf::new()));
+        let mut at = AtDoor::new(nobody, Time::from_secs(1_800_000_000));
+        at.door = door.map(|door| door as _);
+        let command = crate::commands().pop().expect("a command");
+        let arguments = [&["guard", "import", folder.to_str().expect("UTF-8")], more].concat();
+        let code = at.run(command, &arguments)?;
+        Ok((code, at.lines.iter().cloned().chain(at.notes()).collect::<Vec<_>>().join("\n")))
     }
 
     const DATABASE: &str = "
@@ -443,6 +518,59 @@ db.commit()
         let other = folder.path().join("other").display().to_string();
         let (_, _, bans) = import(folder.path(), &["--database", &other]);
         assert_eq!(bans.len(), 1);
+    }
+
+    /// A jail that is asked for and that nobody knows is a mistake, and names those that there are.
+    #[test]
+    fn a_jail_that_nobody_knows_is_refused() {
+        let folder = configuration(JAILS, "[Definition]\ndbfile = @/f2b.sqlite3\n");
+        let door = Arc::new(Taking(std::sync::Mutex::default(), folder.path().to_owned()));
+        for database in [false, true] {
+            if database {
+                make_database(&folder.path().join("f2b.sqlite3"));
+            }
+            for more in [&["--jail", "nojail"][..], &["--jail", "on", "--jail", "nojail", "--dry-run"]] {
+                let failure = import_at(Some(door.clone()), folder.path(), more).expect_err("refused");
+                let said = failure.to_string();
+                assert!(failure.exit_code() == 2 && said.contains("`nojail`"), "{said}");
+                let shown = format!("{failure:?}");
+                assert!(shown.contains("off") && shown.contains("on"), "{shown}");
+                assert_eq!(shown.contains("nosuchjail"), database, "{shown}");
+            }
+        }
+        assert!(door.0.lock().expect("a lock").is_empty(), "nothing is taken over");
+    }
+
+    /// What is said to be taken over is followed by somebody, or it is said that it is not.
+    #[test]
+    fn that_nobody_follows_the_configuration_is_said() {
+        let folder = configuration(JAILS, "");
+        let of = |followed: &Path| Some(Arc::new(Taking(std::sync::Mutex::default(), followed.to_owned())));
+        for (door, why) in [(None, "no garant runs"), (of(Path::new("/etc/other")), "/etc/other")] {
+            let (code, said) = import_at(door.clone(), folder.path(), &[]).expect("it runs");
+            assert!(code == 1 && said.contains("nobody follows") && said.contains(why), "{said}");
+            let (code, said) = import_at(door, folder.path(), &["--dry-run"]).expect("it runs");
+            assert!(code == 0 && !said.contains("nobody follows"), "{said}");
+        }
+        let (code, said) = import_at(of(folder.path()), folder.path(), &[]).expect("it runs");
+        assert!(code == 0 && !said.contains("nobody follows"), "{said}");
+    }
+
+    /// However slow the machine is, all bans are taken over, and once more is no harm.
+    #[test]
+    fn many_bans_are_taken_over_however_long_that_takes() {
+        let folder = configuration(JAILS, "[Definition]\ndbfile = @/f2b.sqlite3\n");
+        let database = folder.path().join("f2b.sqlite3");
+        make_database(&database);
+        let many = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 2999)
+            INSERT INTO bips(jail, ip, timeofban, bantime, bancount, data)
+            SELECT 'on', '10.0.' || (i / 250) || '.' || (i % 250), 1799999990, 600, 1, '{}' FROM n";
+        change_database(&database, many);
+        let door = Arc::new(Taking(std::sync::Mutex::default(), folder.path().to_owned()));
+        let (code, said) = import_at(Some(door.clone()), folder.path(), &[]).expect("it goes on");
+        assert_eq!((code, door.0.lock().expect("a lock").len()), (0, 3001), "{said}");
+        let (_, said) = import_at(Some(door.clone()), folder.path(), &[]).expect("it runs");
+        assert!(said.contains("0 bans are taken over; 3001 were in force already"), "{said}");
     }
 
     /// What is left out is said by the column that is impossible, and what an old database does not know is that of the jail.

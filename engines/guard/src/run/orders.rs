@@ -257,6 +257,7 @@ impl Session<'_> {
             "listed_networks": listed,
             "listed_networks_left_out": left_out,
             "enabled": self.rules,
+            "follows": self.settings.fail2ban,
             "impaired": impaired,
             "on_ban": self.settings.on_ban.is_some().then(|| self.on_ban.status()),
         })
