@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine::{Context, EngineError, Program};
+use engine::{Context, EngineError, Program, ProgramError};
 use event::{Clock, Monotonic, Span};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -154,12 +154,11 @@ pub(crate) struct OnBan {
 
 impl OnBan {
     /// Goes on where the last one stopped. A program that is named anew is told of all bans that are in force; without one, what
-    /// was told is forgotten. In simulation nobody is banned.
+    /// was told is forgotten. Without bans nobody is banned, as in simulation.
     pub(crate) async fn start(
         program: Option<PathBuf>,
         folder: &Path,
-        bans: History,
-        simulates: bool,
+        bans: Option<History>,
         context: &Context,
     ) -> Result<Self, EngineError> {
         let (state, changed) = (Arc::new(Mutex::new(State::default())), Arc::new(Notify::new()));
@@ -172,13 +171,19 @@ impl OnBan {
                 state: Arc::clone(&state),
                 changed: Arc::clone(&changed),
                 bans,
-                simulates,
                 context: context.clone(),
                 notes: Arc::new(Mutex::new(notes)),
             };
             work.spawn(runs.run());
         }
         Ok(Self { state, changed, clock: Arc::clone(&context.clock), work })
+    }
+
+    /// Tells the program that was named last that nobody is banned any more, where nothing names one: there is no guard.
+    pub(crate) async fn end_all(folder: &Path, context: &Context) -> Result<Self, EngineError> {
+        let path = folder.join(FILE);
+        let program = tokio::task::spawn_blocking(move || last_program(&path)).await?;
+        Self::start(program, folder, None, context).await
     }
 
     /// A ban of this has begun or ended.
@@ -261,8 +266,8 @@ fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Runs {
     state: Arc<Mutex<State>>,
     changed: Arc<Notify>,
-    bans: History,
-    simulates: bool,
+    /// Who is banned; nobody without it.
+    bans: Option<History>,
     context: Context,
     notes: Arc<Mutex<Notes>>,
 }
@@ -288,8 +293,13 @@ impl Runs {
                 let (programs, path) = (Arc::clone(&self.context.programs), program.clone());
                 runs.spawn(async move {
                     let arguments = [action, &shown(key.0), &key.1];
-                    let program = Program::at("the program of on_ban", path).args(arguments).deadline(RUN_MAX);
-                    let failed = programs.run(&program).await.err().map(|error| error.to_string());
+                    let program = Program::at("the program of on_ban", path.clone()).args(arguments).deadline(RUN_MAX);
+                    let failed = programs.run(&program).await.err().map(|error| match error {
+                        ProgramError::Missing(_) => {
+                            format!("{} is not there, or what its first line names is not", path.display())
+                        }
+                        error => error.to_string(),
+                    });
                     (key, action, failed)
                 });
             }
@@ -308,16 +318,16 @@ impl Runs {
     }
 
     fn is_banned(&self, (network, rule): &Key) -> bool {
-        !self.simulates && self.bans.holds_back(*network, rule)
+        self.bans.as_ref().is_some_and(|bans| bans.holds_back(*network, rule))
     }
 
     /// Compares all bans with what the program was told, and looks whether it can be run at all.
     async fn compare(&self, now: Monotonic, program: &Path) -> Result<(), EngineError> {
-        let (bans, state, simulates) = (self.bans.clone(), Arc::clone(&self.state), self.simulates);
+        let (bans, state) = (self.bans.clone(), Arc::clone(&self.state));
         let program = program.to_owned();
         let work = move || {
             let not_runnable = not_runnable(&program);
-            let banned = if simulates { BTreeSet::new() } else { bans.held_back() };
+            let banned = bans.as_ref().map(History::held_back).unwrap_or_default();
             let mut state = lock(&state);
             state.not_runnable = not_runnable;
             let ended = state.told.keys().filter(|key| !banned.contains(*key)).cloned();
@@ -491,6 +501,21 @@ impl Notes {
         store::sync_folder(&path)?;
         self.file = Some((file, told.len() + 1));
         Ok(())
+    }
+}
+
+/// The program that the file is of, if there is one and it can be read.
+fn last_program(path: &Path) -> Option<PathBuf> {
+    let mut reader = BufReader::new(File::open(path).ok()?);
+    let (mut program, mut bytes) = (None, Vec::new());
+    loop {
+        bytes.clear();
+        if (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes).ok()? == 0 {
+            return program;
+        }
+        if let Some(Line::Program(of)) = checked_line::parse(&bytes) {
+            program = Some(of);
+        }
     }
 }
 

@@ -245,7 +245,7 @@ impl Plan {
             }
         }
         for jail in &followed {
-            if let Some(reason) = bans_nobody(jail) {
+            for reason in [finds_nobody(jail), bans_nobody(jail)].into_iter().flatten() {
                 plan.note(format!("{BANS_OF}{}", jail.name), &reason);
             }
         }
@@ -340,6 +340,16 @@ fn spares_unknown(jail: &Jail) -> Option<String> {
             "its `ignoreip` has {}, and names are not looked up, for who owns a name decides whom it spares: it would ban whom \
              fail2ban spares. Write the addresses in `ignoreip`, or in `allow` of [guard], and remove the name",
             names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        )
+    })
+}
+
+/// Why a jail that is followed finds nobody, if its filter has no pattern.
+fn finds_nobody(jail: &Jail) -> Option<String> {
+    jail.filter.failregex.is_empty().then(|| {
+        format!(
+            "its filter `{}` has no `failregex`, so it finds nobody: write one into filter.d/{0}.local or the jail, or switch the jail off",
+            short(&jail.filter.name)
         )
     })
 }

@@ -161,6 +161,8 @@ impl Guard {
         let mut desired = self.desired.clone();
         let mut carried: Option<Carried> = None;
         let mut reload: Option<oneshot::Sender<Reply>> = None;
+        // Tells the program of an earlier policy of the ends, while none has a guard.
+        let mut ends: Option<OnBan> = None;
         let mut tick = tokio::time::interval(TURN);
         loop {
             let Some(wanted) = desired.current::<Desired>()? else {
@@ -172,10 +174,15 @@ impl Guard {
                         done => done?,
                     }
                 }
+                let ending = match &mut ends {
+                    Some(ending) => ending,
+                    None => ends.insert(OnBan::end_all(&self.state, &context).await?),
+                };
                 tokio::select! {
                     () = context.stop.cancelled() => return Ok(()),
                     _ = tick.tick() => context.progress.tick(),
                     () = desired.changed() => {}
+                    ended = ending.ended() => ended??,
                     Some((_, answer)) = orders.recv() => {
                         drop(answer.send(Reply::error(409, "no policy with [guard] is followed on this host: nothing is read and nobody banned; the log of garant says \
                              why, where the policy has it")));
@@ -183,6 +190,9 @@ impl Guard {
                 }
                 continue;
             };
+            if let Some(ending) = ends.take() {
+                ending.stop().await;
+            }
             let mut carry = if let Some(carried) = carried.take() {
                 carried
             } else {
@@ -408,7 +418,8 @@ impl<'a> Session<'a> {
         let spared: Vec<IpNet> = streams.iter().flat_map(|of| &of.rules).flat_map(Rule::spared).copied().collect();
         enforcer.spare(spared).await?;
         let (program, simulates) = (settings.on_ban.clone(), settings.simulate);
-        let on_ban = OnBan::start(program, &guard.state, enforcer.history(), simulates, context).await?;
+        let bans = (!simulates).then(|| enforcer.history());
+        let on_ban = OnBan::start(program, &guard.state, bans, context).await?;
         let mut session = Self {
             context,
             figures: &guard.figures,

@@ -48,8 +48,9 @@ pub(crate) fn seconds(text: &str) -> Result<i64, String> {
         worked = pattern.replace_all(&worked, "$1+$2").into_owned();
     }
     let mut arithmetic = Arithmetic { rest: &worked, depth: 0 };
+    arithmetic.skip_lines().ok_or_else(wrong)?;
     let value = arithmetic.sum().filter(|value| !value.is_nan()).ok_or_else(wrong)?;
-    arithmetic.skip();
+    arithmetic.skip_lines().ok_or_else(wrong)?;
     if !arithmetic.rest.is_empty() {
         return Err(wrong());
     }
@@ -64,8 +65,28 @@ struct Arithmetic<'a> {
 }
 
 impl Arithmetic<'_> {
+    /// Passes over white space and comments: to the end of the line, but in brackets, as Python does.
     fn skip(&mut self) {
-        self.rest = self.rest.trim_start();
+        let is_over = |c: char| !c.is_whitespace() || (self.depth == 0 && c == '\n');
+        loop {
+            self.rest = self.rest.trim_start_matches(|c| !is_over(c));
+            let Some(comment) = self.rest.strip_prefix('#') else { return };
+            self.rest = &comment[comment.find('\n').unwrap_or(comment.len())..];
+        }
+    }
+
+    /// Passes over lines that are empty or comments; nothing where one is indented that is neither, which is a mistake of Python.
+    fn skip_lines(&mut self) -> Option<()> {
+        self.skip();
+        while let Some(rest) = self.rest.strip_prefix('\n') {
+            let line = rest.trim_start_matches([' ', '\t']);
+            if line.len() < rest.len() && !line.starts_with(['\n', '#']) {
+                return None;
+            }
+            self.rest = rest;
+            self.skip();
+        }
+        Some(())
     }
 
     fn take(&mut self, sign: &str) -> bool {
@@ -131,8 +152,9 @@ impl Arithmetic<'_> {
         if self.take("(") {
             self.depth += 1;
             let value = (self.depth <= DEPTH_MAX).then(|| self.sum()).flatten()?;
+            let is_closed = self.take(")");
             self.depth -= 1;
-            return self.take(")").then_some(value);
+            return is_closed.then_some(value);
         }
         let end = self.rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(self.rest.len());
         let (number, rest) = self.rest.split_at(end);

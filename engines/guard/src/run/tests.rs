@@ -806,6 +806,9 @@ async fn a_program_that_is_not_there_is_said_before_it_is_needed() {
     let said = |running: &Running| running.json(&["status"])["impaired"].to_string();
     running.until("a word", |running| said(running).contains("program: it is not there")).await;
     running.guard(&["ban", "10.67.4.1", "--for", "10 d"]).expect("banned");
+    running.until("a run that fails", |running| running.acted().len() == 1).await;
+    let failed = running.world.journal.of::<Acted>().into_iter().find_map(|acted| acted.failed).expect("a reason");
+    assert!(failed.contains(&running.folder.path().join("program").display().to_string()), "{failed}");
     write(running.folder.path(), "program", "#!/bin/sh\necho \"$1 $2\" >> @/told\n");
     let found = |running: &Running, what: &str| {
         running.world.clock.suspend(Span::from_secs(61));
@@ -893,4 +896,79 @@ async fn scans_that_go_unnoticed_are_said() {
     states.dedup();
     assert_eq!(states, [State::Up, State::Flapping, State::Up]);
     assert_ne!(running.is_open(LOGS_UNREAD), Some(true));
+}
+
+/// NH-1: an offence that fail2ban and garant have both banned is one for `recidive`, whichever of the two tells of it first.
+#[tokio::test(flavor = "multi_thread")]
+async fn recidive_counts_an_offence_once_that_fail2ban_has_banned_too() {
+    let jail = "[recidive]\nenabled = true\nfilter = recidive\nlogpath = @/fail2ban.log\nmaxretry = 2\nfindtime = 86400\n\
+                bantime = 86400\nlogtimezone = UTC\n";
+    let ban_line = |second: i64, address: &str, rule: &str| {
+        let at = Time::from_secs(1_800_000_000 + second).to_string();
+        let at = at.trim_end_matches('Z').replace('T', " ");
+        let at = at.split('.').next().unwrap_or_default();
+        format!("{at},500 fail2ban.actions        [7]: NOTICE  [{rule}] Ban {address}\n")
+    };
+    let before = ban_line(-9, "10.68.0.1", "web");
+    let running = Running::start(jail, |_, at| {
+        let filter = "[Definition]\nfailregex = NOTICE\\s+\\[(?!recidive)[^\\]]+\\]\\s+Ban\\s+<HOST>\n";
+        write(at, "fail2ban/filter.d/recidive.conf", filter);
+        let date = "2027-01-15T07:59:50Z";
+        write(at, "web.log", &format!("{date} from 10.68.0.1\n{date} from 10.68.0.1\n"));
+        write(at, "fail2ban.log", &before);
+    })
+    .await;
+    let by = |running: &Running, address: &str, rule: &str| {
+        let bans = running.json(&["bans"]);
+        bans.as_array().expect("bans").iter().any(|ban| ban["address"] == address && ban["rule"] == rule)
+    };
+    running.until("the ban", |running| by(running, "10.68.0.1", "web")).await;
+    running.until_counted("recidive", 1).await;
+    // While both run: fail2ban logs its ban of an offence that garant has banned, and one of its own.
+    running.fail("10.68.0.2");
+    running.until_counted("recidive", 2).await;
+    append(running.folder.path(), "fail2ban.log", &ban_line(1, "10.68.0.2", "web"));
+    append(running.folder.path(), "fail2ban.log", &ban_line(1, "10.68.0.3", "sshd"));
+    running.until_counted("recidive", 3).await;
+    for address in ["10.68.0.1", "10.68.0.2", "10.68.0.3"] {
+        assert!(!by(&running, address, "recidive"), "{address}");
+    }
+    // So it is after a restart, and a second offence is one.
+    let running = running.restarted_after(Span::from_secs(2)).await;
+    append(running.folder.path(), "fail2ban.log", &ban_line(2, "10.68.0.2", "web"));
+    append(running.folder.path(), "fail2ban.log", &ban_line(3, "10.68.0.4", "sshd"));
+    running.until_counted("recidive", 1).await;
+    assert!(!by(&running, "10.68.0.2", "recidive"));
+    running.guard(&["unban", "10.68.0.1"]).expect("unbanned");
+    running.fail("10.68.0.1");
+    running.until("the ban of who came back", |running| by(running, "10.68.0.1", "recidive")).await;
+}
+
+/// Where `[guard]` is gone, nobody is banned any more, and the program is told of the ends; and of the bans once it is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_is_told_of_the_ends_when_the_guard_is_removed() {
+    let running = Running::start("", |settings, at| program(settings, at, "echo \"$1 $2\" >> @/told")).await;
+    running.guard(&["ban", "10.67.5.1"]).expect("banned");
+    running.until("the ban", |running| running.told() == ["ban 10.67.5.1"]).await;
+    running.desired.send_replace(None);
+    running.until("the end", |running| running.told() == ["ban 10.67.5.1", "unban 10.67.5.1"]).await;
+    assert!(!running.drops("10.67.5.1"));
+    running.follow();
+    running.until("the ban again", |running| running.told().len() == 3).await;
+    assert_eq!(running.told()[2], "ban 10.67.5.1");
+    assert!(running.drops("10.67.5.1"));
+}
+
+/// JO-1: a jail whose filter has no pattern finds nobody, and that is said by a reload and the status.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jail_without_a_pattern_is_said() {
+    let running = Running::start("", |_, _| ()).await;
+    write(running.folder.path(), "fail2ban/filter.d/empty.conf", "[Definition]\nfailregex =\n");
+    let (code, said) = running.reload("[web]\nfilter = empty\n").expect("read");
+    assert!(code == 0 && said.contains("jail web") && said.contains("no `failregex`"), "{said}");
+    let impaired = running.json(&["status"])["impaired"].to_string();
+    assert!(impaired.contains("no `failregex`"), "{impaired}");
+    running.until("the finding", |running| running.is_open(BANS_NOT_ENFORCED) == Some(true)).await;
+    running.reload("").expect("read");
+    running.until("its end", |running| running.is_open(BANS_NOT_ENFORCED) == Some(false)).await;
 }

@@ -312,13 +312,24 @@ fn times_are_read_as_by_fail2ban() {
         "1,5",
         "1h\t2m",
         "1 000",
+        "1h # one hour",
+        "10m#ten",
+        "# 600",
+        "600 # 5 + 5 (",
+        "1h # one\n2",
+        "(1h # one\n+ 2)",
+        "1h\n# one\n",
+        "1h\n+2",
+        "(1h\n+2)",
+        "\n1h",
+        "1 #\n#",
     ]
     .map(str::to_owned)
     .to_vec();
     for _ in 0..3_000 {
         let parts = [
             "1", "2", "90", "0", "1.5", " ", "h", "m", "min", "d", "w", "mo", "y", "s", "+", "-", "*", "/", "(", ")",
-            " ",
+            " ", "#", "\n",
         ];
         let length = draws.below(8_usize);
         texts.push((0..length).map(|_| draws.pick(&parts)).collect());
