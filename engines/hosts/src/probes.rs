@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::standing::{OpenFinding, Phases, ProbeStanding, Probes};
 use event::evidence::{Changed, Covered, Found};
-use event::{Body, ObserverId, ProbeId, Sent, Span, Time};
+use event::{Body, FindingId, ObserverId, ProbeId, Sent, Span, Time};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use crate::server::AgentView;
 
 /// Most probes of agents that are shown.
 const PROBES_MAX: usize = 10_000;
@@ -16,18 +19,27 @@ const PROBES_MAX: usize = 10_000;
 #[derive(Default)]
 pub(crate) struct Standings(Mutex<BTreeMap<(ProbeId, ObserverId), ProbeStanding>>);
 
-/// The words of an engine beside a finding: any event `….detail` with these fields.
+/// The words of an engine beside a finding, which come after it: any event `….detail` with these fields.
 #[derive(Deserialize)]
 struct Words {
     probe: ProbeId,
+    #[serde(default)]
+    finding: Option<FindingId>,
     text: String,
 }
 
 impl Standings {
-    /// The probes, for the pages.
-    pub(crate) fn probes(self: &Arc<Self>) -> Probes {
+    /// The probes, for the pages. While their agent is not attached nobody knows how they are, whatever it said last.
+    pub(crate) fn probes(self: &Arc<Self>, agent: watch::Receiver<AgentView>) -> Probes {
         let standings = Arc::clone(self);
-        Arc::new(move || standings.lock().values().cloned().collect())
+        Arc::new(move || {
+            let away = absence(&agent.borrow());
+            let as_known = |standing: &ProbeStanding| match &away {
+                Some(why) => ProbeStanding { state: None, text: why.clone(), ..standing.clone() },
+                None => standing.clone(),
+            };
+            standings.lock().values().map(as_known).collect()
+        })
     }
 
     /// Takes an event in.
@@ -55,6 +67,10 @@ impl Standings {
             && let Ok(words) = serde_json::from_str::<Words>(event.body.get())
             && let Some(standing) = entry(&mut all, words.probe, &event.observer, event.observed_at)
         {
+            if let Some(open) = standing.findings.iter_mut().find(|open| Some(&open.finding) == words.finding.as_ref())
+            {
+                open.text.clone_from(&words.text);
+            }
             standing.text = words.text;
         }
     }
@@ -63,6 +79,14 @@ impl Standings {
         // Nothing that can panic runs under this lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Why nothing is known of what the agent does, if it is not attached.
+fn absence(agent: &AgentView) -> Option<String> {
+    (agent.is_wanted && agent.standing.is_none()).then(|| match &agent.fault {
+        Some(fault) => format!("the agent of this host is not attached: {fault}"),
+        None => "the agent of this host is not attached yet".to_owned(),
+    })
 }
 
 fn body<B: Body + DeserializeOwned>(event: &Sent) -> Option<B> {

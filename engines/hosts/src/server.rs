@@ -160,7 +160,7 @@ impl Hosts {
 
     /// The probes of agents, for the pages.
     pub fn probes(&self) -> engine::standing::Probes {
-        self.standings.probes()
+        self.standings.probes(self.view.subscribe())
     }
 
     fn engines(&self) -> Result<BTreeMap<String, Box<RawValue>>, EngineError> {
@@ -374,6 +374,8 @@ impl Hosts {
         // Why the agent does not follow what it was told last.
         let mut refusal: Option<String> = None;
         let mut standings = 0_u32;
+        // While the storage takes nothing it goes on for as long, beside everything else: an agent that dies meanwhile is missed at once.
+        let mut journaling = None;
         let mut tick = tokio::time::interval(Duration::from_secs(5));
         loop {
             tokio::select! {
@@ -393,13 +395,16 @@ impl Hosts {
                     }
                     return Err(error.into());
                 }
+                answer = next(&mut journaling) => {
+                    journaling = None;
+                    wire::write(write, &answer?).await?;
+                    talks.go_well();
+                }
                 // What the policy leads to may have changed where it did not itself: the files that it names.
                 _ = applied.changed() => self.tell(&mut following, write).await?,
                 Some(said) = line.recv() => match said {
-                    FromAgent::Events { through, events } => {
-                        let answer = self.journal(context, through, events).await?;
-                        wire::write(write, &answer).await?;
-                        talks.go_well();
+                    FromAgent::Events { through, events } if journaling.is_none() => {
+                        journaling = Some(Box::pin(self.journal(context, through, events)));
                     }
                     FromAgent::Standing(standing) => {
                         // The first one comes at once; the second shows that it lasts.
@@ -426,7 +431,8 @@ impl Hosts {
                     FromAgent::LetGo {} => {
                         return Ok(talks.let_go());
                     }
-                    FromAgent::Hello { .. } | FromAgent::Answer { .. } => {
+                    // Events come once those before them are taken.
+                    FromAgent::Events { .. } | FromAgent::Hello { .. } | FromAgent::Answer { .. } => {
                         return Ok(Parted::Gone("the agent said something that does not belong there".to_owned()));
                     }
                 },
@@ -555,6 +561,14 @@ impl MetricsSource for Figures {
                 text.told(figures, told.get(..wire::FIGURES_MAX).unwrap_or(told));
             }
         }
+    }
+}
+
+/// What comes of the work, if there is any; nothing ever does of none.
+async fn next<T>(work: &mut Option<std::pin::Pin<Box<impl Future<Output = T>>>>) -> T {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -41,6 +41,7 @@ struct Host {
     spool: Arc<DiskSpool>,
     /// How the engines of the agent are doing.
     board: Option<HealthBoard>,
+    probes: Option<engine::standing::Probes>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -114,7 +115,7 @@ impl Host {
         let folder = TempDir::new().expect("a folder");
         let world = World::at(Time::from_micros(1_800_000_000_000_000));
         let spool = DiskSpool::open(&folder.path().join("spool"), SpoolBounds::default(), world.clock.clone());
-        Self { folder, spool: spool.expect("opens"), world, board: None, tasks: Vec::new() }
+        Self { folder, spool: spool.expect("opens"), world, board: None, probes: None, tasks: Vec::new() }
     }
 
     fn state(&self) -> &Path {
@@ -166,6 +167,7 @@ impl Host {
             figures: Vec::new(),
             place: AgentPlace { state: self.state().to_owned() },
         });
+        self.probes = Some(hosts.probes());
         let mut context = self.world.context("server.hosts".parse().expect("a name")).expect("a context");
         context.stop = CancellationToken::new();
         let task = tokio::spawn(async move {
@@ -267,6 +269,103 @@ fn a_state_that_is_lost_asks_for_nothing_that_can_not_be_taken_back() {
     assert_eq!(followed(Some(r#"{"revision":3,"engines":{"toy":1}}"#)), (true, Some(1)));
     assert_eq!(followed(Some(r#"{"revision":4,"engines":{}}"#)), (true, None));
     assert_eq!(followed(Some(r#"{"revision":4,"eng"#)), (false, None));
+}
+
+/// NH-1. While the storage takes nothing, an agent that dies is missed and looked for again, and what it said last is not shown as so.
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_dies_while_the_storage_is_full_is_missed() {
+    let mut host = Host::new();
+    let socket = AgentPlace { state: host.state().to_owned() }.socket();
+    let listener = tokio::net::UnixListener::bind(socket).expect("listens");
+    host.server(vec![]);
+    let following = Desired { revision: 7, engines: of_engine("1") };
+    let hello = FromAgent::Hello { protocol: PROTOCOL, version: "0.1".to_owned(), following, pid: 1 };
+    let standing = FromAgent::Standing(wire::Standing::default());
+    let attach = async || {
+        let (stream, _) =
+            tokio::time::timeout(Duration::from_mins(2), listener.accept()).await.expect("soon").expect("a server");
+        let (read, mut write) = stream.into_split();
+        for said in [&hello, &standing] {
+            wire::write(&mut write, said).await.expect("written");
+        }
+        (read, write)
+    };
+    let now = host.world.now();
+    let changed = event::evidence::Changed {
+        probe: "guard".parse().expect("a name"),
+        state: event::evidence::State::Up,
+        service: "guard".parse().expect("a name"),
+        after: now,
+        by: now,
+    };
+    let recorder = |host: &Host| {
+        let observer = "server.toy".parse().expect("a name");
+        Recorder::new(
+            Arc::new(Arc::clone(&host.spool)),
+            observer,
+            BootId::from_bytes([1; 16]),
+            host.world.clock.clone(),
+        )
+    };
+    let probes = host.probes.clone().expect("a server");
+    let state = || probes().first().map(|probe| (probe.state.map(|(state, _)| state), probe.text.clone()));
+    recorder(&host).record(&changed).await.expect("the spool takes it");
+    let batch = host.spool.next(1_000_000).expect("readable").expect("an event");
+    let (through, events) = (batch.through, batch.events);
+
+    let (read, mut write) = attach().await;
+    let reason = "no space left on device".to_owned();
+    host.world.journal.refuse(Some(store::StoreError::Full { since: now, reason }));
+    wire::write(&mut write, &FromAgent::Events { through, events }).await.expect("written");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(state(), Some((Some(event::evidence::State::Up), String::new())));
+    drop((read, write));
+    let again = attach().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(state().expect("known").0, Some(event::evidence::State::Up), "attached again");
+    // One that is stopped says nothing, and is not up for that.
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    let (is, said) = state().expect("known");
+    assert!(is.is_none() && said.contains("it says nothing"), "{is:?} {said}");
+    drop(again);
+}
+
+/// The words of an engine about a finding.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+struct ToyDetail {
+    probe: event::ProbeId,
+    finding: event::FindingId,
+    text: String,
+}
+
+impl Body for ToyDetail {
+    const KIND: Kind = Kind::trace("toy.detail");
+}
+
+/// The words of a finding come behind it, and are shown with it.
+#[tokio::test(start_paused = true)]
+async fn a_finding_is_shown_with_its_words() {
+    let host = Host::new();
+    let (probe, finding, now) =
+        ("guard".parse().expect("a name"), "logs-unread".parse().expect("a name"), host.world.now());
+    let found = event::evidence::Found { finding, probe, open: true, after: now, by: now };
+    let detail =
+        ToyDetail { probe: found.probe.clone(), finding: found.finding.clone(), text: "a log is gone".to_owned() };
+    let observer = "server.toy".parse().expect("a name");
+    let recorder = Recorder::new(
+        Arc::new(Arc::clone(&host.spool)),
+        observer,
+        BootId::from_bytes([1; 16]),
+        host.world.clock.clone(),
+    );
+    recorder.record(&found).await.expect("the spool takes it");
+    recorder.record(&detail).await.expect("the spool takes it");
+    let standings = Arc::new(crate::probes::Standings::default());
+    for event in host.spool.next(1_000_000).expect("readable").expect("events").events {
+        standings.take(&event);
+    }
+    let probes = standings.probes(watch::Sender::new(crate::AgentView::default()).subscribe())();
+    assert_eq!(probes[0].findings[0].text, "a log is gone");
 }
 
 /// Two servers that want one agent do not take it from each other for ever: the first one is let go, and stays away.
