@@ -293,7 +293,8 @@ impl Runs {
                 let (programs, path) = (Arc::clone(&self.context.programs), program.clone());
                 runs.spawn(async move {
                     let arguments = [action, &shown(key.0), &key.1];
-                    let program = Program::at("the program of on_ban", path.clone()).args(arguments).deadline(RUN_MAX);
+                    let program = Program::at("the program of on_ban", path.clone());
+                    let program = program.args(arguments).ends_alone().deadline(RUN_MAX);
                     let failed = programs.run(&program).await.err().map(|error| match error {
                         ProgramError::Missing(_) => {
                             format!("{} is not there, or what its first line names is not", path.display())

@@ -20,6 +20,8 @@ use crate::printable;
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The program that ties another one to its parent (util-linux).
 const SETPRIV: &str = "/usr/bin/setpriv";
+/// How long it takes at most to read what a program that has ended said last, where others still have its standard error.
+const SAID_WITHIN: Span = Span::from_secs(1);
 /// The most that is kept of standard error.
 const ERRORS_BYTES_MAX: usize = 4096;
 
@@ -32,6 +34,7 @@ pub struct Program {
     input: Vec<u8>,
     owner: Option<(u32, u32)>,
     is_tied: bool,
+    ends_alone: bool,
     deadline: Span,
     output_bytes_max: usize,
 }
@@ -46,6 +49,7 @@ impl Program {
             input: Vec::new(),
             owner: None,
             is_tied: false,
+            ends_alone: false,
             deadline: Span::from_secs(30),
             output_bytes_max: 1024 * 1024,
         }
@@ -90,6 +94,14 @@ impl Program {
     #[must_use]
     pub const fn tied(mut self) -> Self {
         self.is_tied = true;
+        self
+    }
+
+    /// Takes its own end for the end, whatever it has left running behind it: for what somebody else wrote, with [`Programs::run`]. Its
+    /// standard output is nobody's, its standard error is closed after its end, and it has no input.
+    #[must_use]
+    pub const fn ends_alone(mut self) -> Self {
+        self.ends_alone = true;
         self
     }
 
@@ -177,6 +189,10 @@ impl Programs {
     /// It is missing, fails, takes too long or writes too much: it has been killed then. Dropping the future kills it too.
     pub async fn run(&self, program: &Program) -> Result<Output, ProgramError> {
         let name = program.name;
+        if program.ends_alone {
+            let ended = tokio::time::timeout(program.deadline.to_std(), self.run_alone(program)).await;
+            return ended.unwrap_or(Err(ProgramError::Late(name, program.deadline)));
+        }
         let mut child = self.start(program, !program.input.is_empty())?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let write = async {
@@ -208,6 +224,27 @@ impl Programs {
         tokio::time::timeout(program.deadline.to_std(), all)
             .await
             .unwrap_or(Err(ProgramError::Late(name, program.deadline)))
+    }
+
+    /// Runs a program to its own end, whoever else still has its standard error.
+    async fn run_alone(&self, program: &Program) -> Result<Output, ProgramError> {
+        let name = program.name;
+        let mut child = self.start(program, false)?;
+        let mut stderr = Tail::of(child.stderr.take());
+        let mut is_read = false;
+        let status = loop {
+            tokio::select! {
+                status = child.wait() => break status.map_err(|error| ProgramError::Broken(name, error))?,
+                _ = stderr.read(), if !is_read => is_read = true,
+            }
+        };
+        if status.success() {
+            return Ok(Output { stdout: Vec::new(), stderr: String::new() });
+        }
+        // What it said itself is in the pipe by now.
+        let said = tokio::time::timeout(SAID_WITHIN.to_std(), stderr.read()).await;
+        let stderr = said.unwrap_or_else(|_| stderr.said());
+        Err(ProgramError::Failed { name, ended: status.to_string(), stderr })
     }
 
     /// Starts a program that goes on writing, until it ends by itself or the [`Running`] is dropped.
@@ -267,7 +304,7 @@ impl Programs {
         let mut command = self.command(program)?;
         command
             .stdin(if with_input { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
+            .stdout(if program.ends_alone { Stdio::null() } else { Stdio::piped() })
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         command.spawn().map_err(|error| match error.kind() {
@@ -402,6 +439,11 @@ impl Tail {
                 self.last.drain(..over);
             }
         }
+        self.said()
+    }
+
+    /// What was read so far.
+    fn said(&mut self) -> String {
         let last = String::from_utf8_lossy(self.last.make_contiguous());
         let lines: Vec<_> = last.lines().map(str::trim).filter(|line| !line.is_empty()).map(printable::text).collect();
         lines.join("; ")
@@ -449,6 +491,22 @@ mod tests {
         // More input than a pipe holds, to a program that reads none of it.
         let deaf = Program::new("true").input(vec![b'x'; 1_000_000]);
         programs.run(&deaf).await.expect("its own end counts");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_program_that_ends_alone_is_its_own() {
+        let programs = Programs::of_system();
+        let shell = |script| Program::new("sh").args(["-c", script]).ends_alone().deadline(Span::from_secs(60));
+        programs.run(&shell("sleep 600 & echo done; exit 0")).await.expect("its own exit counts");
+        let failed = programs.run(&shell("sleep 600 & echo why >&2; exit 3")).await.expect_err("it fails");
+        assert_eq!(failed.to_string(), "`sh` failed (exit status: 3): why");
+        let failed = programs.run(&shell("yes no | head -c 1000000 >&2; exit 4")).await.expect_err("it fails");
+        assert!(
+            failed.to_string().starts_with("`sh` failed (exit status: 4): no; no"),
+            "more than a pipe holds: {failed}"
+        );
+        let slow = shell("sleep 600").deadline(Span::from_millis(50));
+        assert!(matches!(programs.run(&slow).await, Err(ProgramError::Late("sh", _))));
     }
 
     #[tokio::test]
