@@ -20,7 +20,7 @@ mod sockets;
 mod test_net;
 
 pub use allowlist::{Allowed, Allowlist, Refusal, read_list, shown};
-pub use bans::{Ban, BanKey, Bans, BansError, Opened, Origin, PastBans};
+pub use bans::{Ban, BanCounts, BanKey, Bans, BansError, Opened, Origin, PastBans};
 pub use caps::{Admission, Caps};
 pub(crate) use enforcer::{ADOPTED_RULE, end_of};
 pub use enforcer::{Done, Drift, Enforcer, EnforcerError, EventNumbers, History, Request, later};

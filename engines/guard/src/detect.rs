@@ -6,7 +6,7 @@ mod attempts;
 mod bantime;
 mod formula;
 #[cfg(test)]
-mod oracle;
+pub(crate) mod oracle;
 
 pub use attempts::{Attempts, AttemptsLimits, AttemptsState, Failure, Offence, TicketState};
 pub use bantime::{BanLength, BanTimeError, BanTimes, BanTimesText};

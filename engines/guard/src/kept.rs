@@ -97,11 +97,14 @@ fn goes_on(rule: &str, plan: &StreamPlan, plans: &[StreamPlan], state: &StreamSt
     state.has(rule) && (*state.key == *plan.key || !is_of_another())
 }
 
-/// What a rule goes on with, as the state of a stream of its own: its place in each log as it was there last, and its failures.
+/// What a rule goes on with, as the state of a stream of its own: its place in each log as it was there last, and its failures. One
+/// that was not followed before is not among the rules of that state.
 fn state_of(rule: &str, plan: &StreamPlan, plans: &[StreamPlan], states: &[StreamState]) -> StreamState {
     let mut own = StreamState { key: plan.key.to_string(), ..StreamState::default() };
     let mut attempts = AttemptsState::default();
+    let mut is_new = true;
     for state in states.iter().filter(|state| goes_on(rule, plan, plans, state)) {
+        is_new = false;
         let counted = state.attempts.iter().find(|(name, attempts)| name == rule && !attempts.is_empty());
         if attempts.is_empty() {
             attempts = counted.map(|(_, attempts)| attempts.clone()).unwrap_or_default();
@@ -112,7 +115,9 @@ fn state_of(rule: &str, plan: &StreamPlan, plans: &[StreamPlan], states: &[Strea
         }
         own.positions.add(plan.source.take_places(&mut state.positions.clone()));
     }
-    own.attempts.push((rule.to_owned(), attempts));
+    if !is_new {
+        own.attempts.push((rule.to_owned(), attempts));
+    }
     own
 }
 

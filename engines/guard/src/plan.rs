@@ -115,6 +115,8 @@ pub(crate) struct RulePlan {
     pub(crate) tells: bool,
     /// Its filter is `recidive`, so it counts the bans of the other rules; the zone in which it reads dates.
     pub(crate) counts_bans: Option<Zone>,
+    /// Whether it is one of garant's own, which no jail says.
+    pub(crate) is_own: bool,
 }
 
 impl Plan {
@@ -255,13 +257,7 @@ impl Plan {
     /// Adds a rule of garant's own.
     fn add_scenario(&mut self, scenario: &Scenario, settings: &Settings, now: Time) -> Result<(), String> {
         let (zone, find_time) = (local_zone(Path::new("/")), settings.within);
-        let source = if scenario.has_log() {
-            let start = Start::Since(find_time);
-            SourcePlan::Files(scenario.logs.iter().map(|log| Follow { pattern: (*log).to_owned(), start }).collect())
-        } else {
-            let matches = scenario.units.iter().map(|unit| vec![format!("_SYSTEMD_UNIT={unit}")]).collect();
-            SourcePlan::Journal(JournalSettings { matches, ..JournalSettings::default() }, find_time)
-        };
+        let source = scenario.source(Path::new("/"), find_time);
         let dates = DateSettings { zone: &zone, log_zone: None, started: now };
         let seek_dates = DateDetector::new(None, &dates).map_err(|error| error.to_string())?;
         let of_filter = FilterSettings { use_dns: UseDns::No, find_time, ..FilterSettings::new(zone, now) };
@@ -279,6 +275,7 @@ impl Plan {
             reads_sshd: scenario.name == "sshd",
             tells: false,
             counts_bans: None,
+            is_own: true,
         };
         self.join(format!("{source:?}"), source, Encoding::default(), seek_dates, rule);
         Ok(())
@@ -450,6 +447,7 @@ fn rule(jail: &Jail, services: &Services, zone: Zone, started: Time) -> Result<R
         reads_sshd: jail.filter.name == "sshd",
         tells: jail.actions.iter().any(|action| matches!(action.kind, ActionKind::Notify(_))),
         counts_bans,
+        is_own: false,
     })
 }
 

@@ -18,8 +18,9 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use crate::act::{
-    ADOPTED_RULE, Allowlist, Ban, BanKey, Bans, Caps, Done, Enforcer, EnforcerError, Firewall, FirewallError,
-    HostFacts, Missed, Nft, Origin, Ports, Refusal, Request, Scans, Sessions, SshSettings, end_of, shown,
+    ADOPTED_RULE, Allowlist, Ban, BanCounts, BanKey, Bans, Caps, Done, Drift, Enforcer, EnforcerError, Firewall,
+    FirewallError, HostFacts, Missed, Nft, Origin, Ports, Refusal, Request, Scans, Sessions, SshSettings, end_of,
+    shown,
 };
 use crate::config::{BANS_NOT_ENFORCED, Desired, OFFENDERS_BANNED, Settings};
 use crate::detect::BanLength;
@@ -318,6 +319,8 @@ struct Session<'a> {
     kept_at: Monotonic,
     /// The bytes that it had last.
     kept_bytes: usize,
+    /// When these rules began to be followed, new ones for the first time.
+    began: Time,
     /// What is being written now.
     keeping: Option<JoinHandle<std::io::Result<usize>>>,
     compared_at: Option<Monotonic>,
@@ -328,6 +331,8 @@ struct Session<'a> {
     /// When the lists were read last.
     listed_at: Option<Monotonic>,
     reading_lists: JoinSet<lists::ReadLists>,
+    /// Whether the rules by which the kernel notices scans are as they were made, while that is looked at.
+    looking_at_scans: JoinSet<Result<bool, FirewallError>>,
     /// What is said of lists that were never read.
     unknown_lists: BTreeMap<String, String>,
     spared: BTreeSet<(IpNet, String)>,
@@ -417,6 +422,15 @@ impl<'a> Session<'a> {
         }
         let spared: Vec<IpNet> = streams.iter().flat_map(|of| &of.rules).flat_map(Rule::spared).copied().collect();
         enforcer.spare(spared).await?;
+        let mut as_counted = BanCounts::default();
+        for rule in streams.iter().flat_map(|of| &of.rules) {
+            match rule.counts() {
+                (true, true) => as_counted.of_all.insert(rule.name.to_string()),
+                (true, false) => continue,
+                (false, _) => as_counted.once.insert(rule.name.to_string()),
+            };
+        }
+        enforcer.count_as(as_counted);
         let (program, simulates) = (settings.on_ban.clone(), settings.simulate);
         let bans = (!simulates).then(|| enforcer.history());
         let on_ban = OnBan::start(program, &guard.state, bans, context).await?;
@@ -445,6 +459,7 @@ impl<'a> Session<'a> {
             is_urgent: false,
             kept_at: monotonic,
             kept_bytes: 0,
+            began: now,
             keeping: None,
             compared_at: None,
             compare_every: RECONCILE_EVERY,
@@ -452,6 +467,7 @@ impl<'a> Session<'a> {
             host_at: monotonic,
             listed_at: None,
             reading_lists: JoinSet::new(),
+            looking_at_scans: JoinSet::new(),
             unknown_lists: if settings.simulate { BTreeMap::new() } else { unknown_lists },
             spared: BTreeSet::new(),
             not_there: BTreeSet::new(),
@@ -544,6 +560,7 @@ impl<'a> Session<'a> {
                     drop(answer.send(reply));
                 }
                 Some(read) = self.reading_lists.join_next() => self.listed(read?).await?,
+                Some(looked) = self.looking_at_scans.join_next() => self.looked_at_scans(looked?).await?,
                 ended = self.on_ban.ended() => ended??,
                 _ = turns.tick() => self.turn().await?,
                 Some((number, entries)) = self.entries.recv() => self.journal(number, entries).await?,
@@ -828,7 +845,9 @@ impl<'a> Session<'a> {
                     }
                     // When the kernel dropped for one that is known, nobody can say: it was before the last end.
                     if let Some(offence) = offence.filter(|_| !is_known) {
-                        slowest = Some(slowest.map_or(offence.at, |at| at.min(offence.at)));
+                        // Nobody could answer what was over before the rule was there.
+                        let since = if offence.is_of_new_rule { offence.at.max(self.began) } else { offence.at };
+                        slowest = Some(slowest.map_or(since, |at| at.min(since)));
                     }
                     tracing::info!(address = shown(ban.hold.network), rule = ban.rule, enforced, "banned");
                 }
@@ -1083,10 +1102,13 @@ impl<'a> Session<'a> {
             let a_tenth = Span::from_micros(took.micros().saturating_mul(10));
             self.compare_every = a_tenth.clamp(RECONCILE_EVERY, RECONCILE_EVERY_MAX);
             self.compared_at = Some(monotonic);
-            if !drift.is_none() && !is_first {
-                let what = drift.to_string();
-                tracing::warn!(what, "something else had changed garant's table: it is as it was");
-                self.context.recorder.record(&Mended { what }).await?;
+            if !is_first {
+                self.mended(&drift).await?;
+            }
+            if self.looking_at_scans.is_empty()
+                && let Some(look) = self.enforcer.has_scan_rules()
+            {
+                self.looking_at_scans.spawn(look);
             }
         }
         self.lift_allowed().await?;
@@ -1100,6 +1122,32 @@ impl<'a> Session<'a> {
             self.act(offences, self.context.clock.now()).await?;
         }
         Ok(())
+    }
+
+    /// Journals what somebody else had changed.
+    async fn mended(&self, drift: &Drift) -> Result<(), EngineError> {
+        if drift.is_none() {
+            return Ok(());
+        }
+        let what = drift.to_string();
+        tracing::warn!(what, "something else had changed garant's table: it is as it was");
+        self.context.recorder.record(&Mended { what }).await?;
+        Ok(())
+    }
+
+    /// Mends the rules by which scans are noticed, where they were changed. A look that failed is made again in a minute.
+    async fn looked_at_scans(&mut self, looked: Result<bool, FirewallError>) -> Result<(), EngineError> {
+        match looked {
+            Ok(false) if self.unenforced.is_none() => match self.enforcer.mend_scans().await {
+                Ok(drift) => self.mended(&drift).await,
+                Err(error) => self.unenforced(&error.to_string()).await,
+            },
+            Err(error) => {
+                tracing::debug!(%error, "the rules that notice port scans were not looked at");
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
     }
 
     /// Says whether scans went unnoticed, for as long as what the kernel remembers may have no room.

@@ -4,8 +4,12 @@
 
 use std::path::Path;
 
+use event::Span;
+
 use crate::act::Protocol;
 use crate::fail2ban::FilterDefinition;
+use crate::plan::SourcePlan;
+use crate::source::{Follow, JournalSettings, Start};
 
 /// A rule with the logs of Debian that it reads.
 pub(crate) struct Scenario {
@@ -110,9 +114,17 @@ impl Scenario {
         }
     }
 
-    /// Whether one of its logs is there; where none is, the journal of systemd is read.
-    pub(crate) fn has_log(&self) -> bool {
-        self.units.is_empty() || self.logs.iter().any(|log| Path::new(log).exists())
+    /// What it reads of the files below `root`: its logs, as soon as they are there; or the journal of systemd, where there is one and
+    /// none of these logs.
+    pub(crate) fn source(&self, root: &Path, find_time: Span) -> SourcePlan {
+        let has_log = self.logs.iter().any(|log| root.join(log.trim_start_matches('/')).exists());
+        let matches = self.units.iter().map(|unit| vec![format!("_SYSTEMD_UNIT={unit}")]).collect();
+        let journal = JournalSettings { matches, ..JournalSettings::default() };
+        if !has_log && !self.units.is_empty() && journal.missing(root).is_none() {
+            return SourcePlan::Journal(journal, find_time);
+        }
+        let follow = |log: &&str| Follow { pattern: (*log).to_owned(), start: Start::Since(find_time) };
+        SourcePlan::Files(self.logs.iter().map(follow).collect())
     }
 }
 
@@ -217,6 +229,26 @@ mod tests {
             let expected: Vec<&str> = if whom.is_empty() { Vec::new() } else { vec![whom] };
             assert_eq!(found(scenario, line), expected, "{scenario}: {line}");
         }
+    }
+
+    /// JO-1: where there is no journal of systemd either, a log that is not there yet is waited for, as that of a jail is.
+    #[test]
+    fn a_log_that_is_not_there_is_waited_for_where_there_is_no_journal() {
+        let (folder, within) = (tempfile::tempdir().expect("a folder"), Span::from_secs(600));
+        let source = |name| Scenario::named(name).expect("there is one").source(folder.path(), within);
+        let files = |source| match source {
+            SourcePlan::Files(follows) => follows.into_iter().map(|follow| follow.pattern).collect(),
+            SourcePlan::Journal(..) => Vec::new(),
+        };
+        let logs = ["/var/log/auth.log", "/var/log/secure"];
+        assert_eq!(files(source("sshd")), logs);
+        let journal = folder.path().join("var/log/journal/0123456789abcdef0123456789abcdef");
+        std::fs::create_dir_all(&journal).expect("made");
+        std::fs::write(journal.join("system.journal"), "").expect("written");
+        assert!(matches!(source("sshd"), SourcePlan::Journal(..)), "{:?}", source("sshd"));
+        assert_eq!(files(source("nginx-auth")), ["/var/log/nginx/error.log"], "it is in no journal");
+        std::fs::write(folder.path().join("var/log/auth.log"), "").expect("written");
+        assert_eq!(files(source("sshd")), logs);
     }
 
     #[test]

@@ -65,6 +65,10 @@ pub(crate) struct Rule {
     counts_bans: Option<Zone>,
     /// The bans that it has counted, where it counts bans.
     counted_bans: CountedBans,
+    /// Whether it is one of garant's own, which no jail says.
+    is_own: bool,
+    /// Whether it is followed for the first time.
+    is_new: bool,
     /// Failures of this minute, and of whom.
     pub(crate) failures: u64,
     pub(crate) addresses: BTreeSet<String>,
@@ -140,6 +144,8 @@ pub(crate) struct FoundOffence {
     pub(crate) ports: Option<Ports>,
     /// Whether somebody is to be told of the ban.
     pub(crate) tells: bool,
+    /// Whether the rule is followed for the first time: then the offence may be of before that.
+    pub(crate) is_of_new_rule: bool,
 }
 
 impl Stream {
@@ -268,19 +274,30 @@ impl Stream {
 
     /// The logs that it is to read and what to do, when none of them is there.
     pub(crate) fn missing(&self) -> Option<(String, String)> {
+        let is_own = self.rules.iter().all(|rule| rule.is_own);
         match &self.source {
             Source::Files(_, patterns) => {
                 let is_there = patterns.iter().any(|pattern| has_file(pattern));
-                let reason = "it is not there, and is read as soon as it is. Where the log is in the journal of systemd, write \
-                              `backend = systemd` in the jail";
+                let reason = if is_own {
+                    "it is not there, and is read as soon as it is. Have the service write such a log (rsyslog does for many), or take \
+                     the scenario out of `scenarios` in [guard]"
+                } else {
+                    "it is not there, and is read as soon as it is. Where the log is in the journal of systemd, write \
+                     `backend = systemd` in the jail"
+                };
                 // What counts the bans of garant itself needs no log of fail2ban, which is off.
                 let is_needed = self.rules.iter().any(|rule| rule.counts_bans.is_none());
                 (is_needed && !is_there).then(|| (patterns.join(", "), reason.to_owned()))
             }
             Source::Journal { settings, .. } => settings.missing(Path::new("/")).map(|folders| {
+                let instead = if is_own {
+                    "(by rsyslog) and run `garant guard reload`"
+                } else {
+                    "(by rsyslog) and name that as `logpath` of the jail"
+                };
                 let reason = format!(
                     "there is no journal in {folders}, and it is read as soon as there is one. Start systemd-journald, or have the \
-                     log written to a file (by rsyslog) and name that as `logpath` of the jail"
+                     log written to a file {instead}"
                 );
                 (journal_name(settings), reason)
             }),
@@ -476,7 +493,8 @@ fn network_of(found: &Match) -> Option<IpNet> {
 
 impl Rule {
     fn new(plan: RulePlan, counted: Option<AttemptsState<String>>) -> (Self, Filter) {
-        let RulePlan { name, filter, limits, times, ports, ignored, reads_sshd: _, tells, counts_bans } = plan;
+        let RulePlan { name, filter, limits, times, ports, ignored, reads_sshd: _, tells, counts_bans, is_own } = plan;
+        let is_new = counted.is_none();
         let attempts = match counted {
             Some(state) => Attempts::restored(limits, state),
             None => Attempts::new(limits),
@@ -492,6 +510,8 @@ impl Rule {
             tells,
             counts_bans,
             counted_bans,
+            is_own,
+            is_new,
             failures,
             addresses,
             totals,
@@ -502,6 +522,11 @@ impl Rule {
     /// What the rule closes.
     pub(crate) fn ports(&self) -> Option<Ports> {
         self.ports.clone()
+    }
+
+    /// Whether those who come back are banned for longer, and whether that counts the bans of all rules.
+    pub(crate) const fn counts(&self) -> (bool, bool) {
+        (self.times.increments(), self.times.counts_all_jails())
     }
 
     /// Whom the rule never bans.
@@ -583,19 +608,18 @@ impl Rule {
         let attempts = found.failure.text("failures").and_then(|text| text.parse().ok()).unwrap_or(0);
         let failure = Failure { id: host.text().to_owned(), time, attempts };
         let is_first = !self.attempts.holds(&failure.id);
-        let past = || history.past(network, &self.name, self.times.counts_all_jails());
         let mut offence = self.attempts.add(&failure);
-        let mut known = None;
-        if self.times.increments() {
-            known = past();
-            if let (None, Some(past)) = (&offence, known) {
-                offence = self.attempts.add_known(&failure, past.count, past.last, is_first);
-            }
+        // As fail2ban, which asks for the bans of this jail here, and for those of all only when one is made.
+        if self.times.increments()
+            && offence.is_none()
+            && let Some(past) = history.past(network, &self.name)
+        {
+            offence = self.attempts.add_known(&failure, past.count, past.last, is_first);
         }
         let Offence { time: at, attempts: failures, .. } = offence?;
         self.attempts.service(now);
         self.totals.offences += 1;
-        let before = known.map_or(0, |past| u64::from(past.count));
+        let before = if self.times.increments() { u64::from(history.counted(network, &self.name)) } else { 0 };
         let (lasts, no_result) = match self.times.length(before, draw_ppb()) {
             Ok(lasts) => (lasts, None),
             Err(error) => (self.times.plain(), Some(error.to_string())),
@@ -610,6 +634,7 @@ impl Rule {
             no_result,
             ports: self.ports.clone(),
             tells: self.tells,
+            is_of_new_rule: self.is_new,
         })
     }
 }

@@ -11,7 +11,7 @@
 //! nothing ran is noticed the same way; after a reboot the wall clock is all there is, and then no ban lasts longer than it
 //! was meant to in all. A clock that stands before a ban began (a machine without a battery, before its time is set) is such a case.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -114,6 +114,15 @@ pub struct PastBans {
     pub last: Time,
 }
 
+/// How rules count earlier bans, as fail2ban does: a rule counts its own, unless it is named here.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct BanCounts {
+    /// Rules that count the bans of all rules (`bantime.overalljails`).
+    pub of_all: BTreeSet<String>,
+    /// Rules whose bans never grow: each counts as one ban of an address for those others, however many it made.
+    pub once: BTreeSet<String>,
+}
+
 /// What was found when the file was opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Opened {
@@ -163,6 +172,7 @@ pub struct Bans {
     in_force: BTreeMap<BanKey, Ban>,
     past: BTreeMap<BanKey, PastBans>,
     past_kept: Span,
+    counts: BanCounts,
     /// Bans that nobody has been told of yet: see [`told`](Self::told).
     untold: BTreeMap<BanKey, Ban>,
 }
@@ -211,6 +221,7 @@ impl Bans {
             in_force: BTreeMap::new(),
             past: BTreeMap::new(),
             past_kept,
+            counts: BanCounts::default(),
             untold: BTreeMap::new(),
             file,
         };
@@ -279,10 +290,25 @@ impl Bans {
         self.past.get(key).copied()
     }
 
+    /// Says how rules count earlier bans from now on.
+    pub fn count_as(&mut self, counts: BanCounts) {
+        self.counts = counts;
+    }
+
+    /// How many bans there were before the next one of this network by this rule, as the rule counts them, and when the last one
+    /// began. That of a rule which counts those of all rules is written down as one more than their sum, and is in the next sum as such:
+    /// so fail2ban has it, and with two such rules the count grows faster than there are bans.
+    pub fn counted(&self, key: &BanKey) -> Option<PastBans> {
+        if self.counts.of_all.contains(&key.rule) { self.past_of_all(key.network) } else { self.past(key) }
+    }
+
     /// What is remembered of earlier bans of this network by any rule: their sum, and the last one.
-    pub fn past_of_all(&self, network: IpNet) -> Option<PastBans> {
+    fn past_of_all(&self, network: IpNet) -> Option<PastBans> {
         let first = BanKey { network, rule: String::new() };
-        let all = self.past.range(first..).take_while(|(key, _)| key.network == network).map(|(_, past)| *past);
+        let all = self.past.range(first..).take_while(|(key, _)| key.network == network).map(|(key, past)| {
+            let most = if self.counts.once.contains(&key.rule) { 1 } else { u32::MAX };
+            PastBans { count: past.count.min(most), ..*past }
+        });
         all.reduce(|a, b| PastBans { count: a.count.saturating_add(b.count), last: a.last.max(b.last) })
     }
 

@@ -17,8 +17,8 @@ use super::allowlist::{canonical, widened};
 use super::bans::longer;
 use super::firewall::NoFirewall;
 use super::{
-    Admission, Allowlist, Ban, BanKey, Bans, BansError, Caps, Firewall, FirewallError, Held, Hold, Lasting, Missed,
-    Origin, PastBans, Ports, Refusal, Scans, Wanted,
+    Admission, Allowlist, Ban, BanCounts, BanKey, Bans, BansError, Caps, Firewall, FirewallError, Held, Hold, Lasting,
+    Missed, Origin, PastBans, Ports, Refusal, Scans, Wanted,
 };
 
 #[cfg(test)]
@@ -257,6 +257,11 @@ impl Enforcer {
         self.unwritten.as_deref()
     }
 
+    /// Says how rules count earlier bans from now on.
+    pub fn count_as(&mut self, counts: BanCounts) {
+        self.bans.lock().unwrap_or_else(PoisonError::into_inner).count_as(counts);
+    }
+
     /// Notes that all bans so far are in the journal.
     ///
     /// # Errors
@@ -423,7 +428,7 @@ impl Enforcer {
             event: Some((self.numbers)()),
         };
         let key = ban.key();
-        let (current, past) = self.with_bans(|bans| (bans.get_at(&key, now).cloned(), bans.past(&key)));
+        let (current, past) = self.with_bans(|bans| (bans.get_at(&key, now).cloned(), bans.counted(&key)));
         ban.count = past.map_or(0, |past| past.count);
         if let Some(current) = current {
             // The same ban once more is no further one, and never a shorter one.
@@ -800,6 +805,22 @@ impl Enforcer {
         Ok(())
     }
 
+    /// Whether the rules by which the kernel notices scans are as they were made, to be asked beside everything else, for it takes long
+    /// in a flood of scans; nothing to ask where scans are not noticed. When they are not, [`mend_scans`](Self::mend_scans).
+    pub fn has_scan_rules(&self) -> Option<impl Future<Output = Result<bool, FirewallError>> + Send + use<>> {
+        let firewall = Arc::clone(&self.firewall);
+        self.scans.is_some().then_some(async move { firewall.has_scan_rules().await })
+    }
+
+    /// Makes everything again, as somebody else has changed the rules by which scans are noticed.
+    ///
+    /// # Errors
+    /// The packet filter could not be changed.
+    pub async fn mend_scans(&mut self) -> Result<Drift, EnforcerError> {
+        self.replace().await?;
+        Ok(Drift { rules_changed: true, ..Drift::default() })
+    }
+
     /// Asks the kernel whom it banned for scanning ports, and makes bans of those that are new, so that they are told of, survive a
     /// reboot and can be lifted. To be called every few seconds.
     ///
@@ -886,10 +907,15 @@ impl History {
         Self(bans)
     }
 
-    /// What is remembered of earlier bans of this network by this rule, or by all of them.
-    pub fn past(&self, network: IpNet, rule: &str, by_all: bool) -> Option<PastBans> {
+    /// What is remembered of earlier bans of this network by this rule.
+    pub fn past(&self, network: IpNet, rule: &str) -> Option<PastBans> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).past(&BanKey { network, rule: rule.to_owned() })
+    }
+
+    /// How many bans there were before the next one of this network by this rule, as the rule counts them.
+    pub fn counted(&self, network: IpNet, rule: &str) -> u32 {
         let bans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if by_all { bans.past_of_all(network) } else { bans.past(&BanKey { network, rule: rule.to_owned() }) }
+        bans.counted(&BanKey { network, rule: rule.to_owned() }).map_or(0, |past| past.count)
     }
 
     /// Whether a ban by this rule holds back just this.

@@ -165,7 +165,7 @@ pub enum FirewallError {
     NoRight,
     /// Our table, or a part of it, is not there: somebody else removed it. It is to be replaced as a whole.
     #[error(
-        "the table `inet garant` of the packet filter is gone or was changed by somebody else: it has to be made again"
+        "the table `inet garant` of the packet filter, or `inet garant_scans`, is gone or was changed by somebody else: it has to be made again"
     )]
     Gone,
     /// Another process that runs has the table.
@@ -229,6 +229,10 @@ pub trait Firewall: Send + Sync {
     /// What was missed of scans since the table was made.
     fn missed(&self) -> BoxFuture<'_, Result<Missed, FirewallError>>;
 
+    /// Whether the rules by which port scans are noticed are as they were made. Takes long in a flood of them, so nothing is to wait for
+    /// it: it may be asked beside anything else.
+    fn has_scan_rules(&self) -> BoxFuture<'_, Result<bool, FirewallError>>;
+
     /// Removes everything of ours.
     fn remove(&self) -> BoxFuture<'_, Result<(), FirewallError>>;
 }
@@ -271,6 +275,10 @@ impl Firewall for NoFirewall {
 
     fn missed(&self) -> BoxFuture<'_, Result<Missed, FirewallError>> {
         Box::pin(std::future::ready(Ok(Missed::default())))
+    }
+
+    fn has_scan_rules(&self) -> BoxFuture<'_, Result<bool, FirewallError>> {
+        Box::pin(std::future::ready(Ok(true)))
     }
 
     fn remove(&self) -> BoxFuture<'_, Result<(), FirewallError>> {

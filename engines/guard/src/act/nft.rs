@@ -1,4 +1,5 @@
-//! The packet filter of Linux by the program `nft`: the table `inet garant`, and no other.
+//! The packet filter of Linux by the program `nft`: the table `inet garant`, `inet garant_scans` where port scans are noticed, and no
+//! other.
 //!
 //! **Place.** The chain that drops is at `prerouting` with priority −300 (`raw`): before connection tracking, so that what is
 //! dropped costs nothing more, and before Docker's destination NAT, so that published ports are covered and named as the sender
@@ -11,6 +12,10 @@
 //! and each ends by itself with nothing of ours running. Sets of intervals can do neither, and `nft` reads them whole before each
 //! change of anything: with 1,500 networks a ban takes as long as without (7 ms), with 15,000 it takes 35 ms, in a table of its
 //! own as well. They hold what is replaced as a whole: lists (bounded), and what is allowed.
+//!
+//! **Listings.** Before it lists anything of a table but one set, `nft` reads all elements of that table: seconds, with the full sets of
+//! the search for scans. Bans wait for what is listed of ours, so these sets are in a table of their own, of which single small sets
+//! are listed, and the rules beside everything else.
 //!
 //! **Programs.** A transaction is one `nft -f -`, its text on standard input. Text is written from typed values alone: nothing
 //! of a log ever gets here. Reading uses JSON, which `nft` writes faster than its own text.
@@ -28,12 +33,14 @@ use engine::{BoxFuture, Program, ProgramError, Programs};
 use event::Span;
 use ipnet::IpNet;
 
-use super::{Firewall, FirewallError, Held, Hold, Lasting, Missed, Wanted};
+use super::{Firewall, FirewallError, Held, Hold, Lasting, Missed, Wanted, scans};
 use owner::Owner;
 use script::{SetKey, Shape};
 
 /// The name of our table, of the family `inet`.
 pub(super) const TABLE: &str = "garant";
+/// The table that notices port scans, of the same family.
+pub(super) const SCANS_TABLE: &str = "garant_scans";
 /// Most bans at a time.
 const BANS_MAX: usize = 500_000;
 /// Most networks of lists and of what is allowed, for each change of anything waits for them to be read.
@@ -111,7 +118,8 @@ impl Nft {
 
     /// What `nft -j list …` writes; `None` when there is no such thing.
     async fn list(&self, what: &[&str]) -> Result<Option<Vec<u8>>, FirewallError> {
-        let program = Program::new("nft").args(["-j", "list"]).args(what).deadline(DEADLINE);
+        let (terse, what) = what.strip_prefix(&["-t"]).map_or((None, what), |what| (Some("-t"), what));
+        let program = Program::new("nft").args(terse).args(["-j", "list"]).args(what).deadline(DEADLINE);
         match self.programs.run(&program.output_bytes_max(LISTING_BYTES_MAX)).await.map_err(typed) {
             Ok(output) => Ok(Some(output.stdout)),
             Err(FirewallError::Gone) => Ok(None),
@@ -125,8 +133,12 @@ impl Nft {
             return Ok(None);
         };
         // A hundred thousand bans are seven megabytes: too long for a thread that others wait for.
-        let (held, shape, owner) = blocking(move || listing::table(&json)).await??;
+        let (mut held, mut shape, owner) = blocking(move || listing::table(&json)).await??;
         self.check_owner(owner.as_ref())?;
+        if held.scans.is_some() && self.read_allowed_scans().await?.as_ref() != Some(&held.allow) {
+            held.intact = false;
+            shape = None;
+        }
         if shape.is_some() && owner.as_ref() != Some(&self.owner) {
             self.change(script::own(&self.owner)).await?;
         }
@@ -179,13 +191,35 @@ impl Nft {
         if there.is_empty() {
             return Ok(());
         }
-        self.change(script::unban(&there)).await
+        self.change(script::unban(&known, &there)).await
+    }
+
+    /// What the search for scans allows; `None` when its table is not there.
+    async fn read_allowed_scans(&self) -> Result<Option<Vec<IpNet>>, FirewallError> {
+        let mut all = Vec::new();
+        for set in ["allow4", "allow6"] {
+            let Some(json) = self.list(&["set", "inet", SCANS_TABLE, set]).await? else { return Ok(None) };
+            all.extend(listing::networks(&json)?);
+        }
+        Ok(Some(IpNet::aggregate(&all)))
+    }
+
+    async fn read_scan_rules(&self) -> Result<bool, FirewallError> {
+        let Some(scans) = self.shape().and_then(|shape| shape.scans) else { return Ok(true) };
+        // The rules alone, though all elements are read for it.
+        let json = self.list(&["-t", "table", "inet", SCANS_TABLE]).await?;
+        let intact = json.map_or(Ok(false), |json| listing::has_rules(&json, &scans.table().1))?;
+        // What was changed meanwhile is looked at the next time.
+        Ok(intact || self.shape().and_then(|shape| shape.scans) != Some(scans))
     }
 
     async fn read_scanned(&self) -> Result<Vec<(IpNet, Span)>, FirewallError> {
         let mut all = Vec::new();
+        if self.known_shape().await?.scans.is_none() {
+            return Ok(all);
+        }
         for set in ["scanned4", "scanned6"] {
-            let json = self.list(&["set", "inet", TABLE, set]).await?.ok_or(FirewallError::Gone)?;
+            let json = self.list(&["set", "inet", SCANS_TABLE, set]).await?.ok_or(FirewallError::Gone)?;
             all.extend(listing::scanned(&json)?);
         }
         Ok(all)
@@ -208,14 +242,14 @@ impl Firewall for Nft {
     fn allow<'a>(&'a self, networks: &'a [IpNet]) -> BoxFuture<'a, Result<(), FirewallError>> {
         Box::pin(async move {
             check_count(networks.len(), NETWORKS_MAX)?;
-            self.change(script::replace_networks("allow", networks)).await
+            self.change(script::allow(&self.known_shape().await?, networks)).await
         })
     }
 
     fn lists<'a>(&'a self, networks: &'a [IpNet]) -> BoxFuture<'a, Result<(), FirewallError>> {
         Box::pin(async move {
             check_count(networks.len(), NETWORKS_MAX)?;
-            self.change(script::replace_networks("list", networks)).await
+            self.change(script::lists(networks)).await
         })
     }
 
@@ -245,9 +279,19 @@ impl Firewall for Nft {
 
     fn missed(&self) -> BoxFuture<'_, Result<Missed, FirewallError>> {
         Box::pin(async {
-            let json = self.list(&["counters", "table", "inet", TABLE]).await?.ok_or(FirewallError::Gone)?;
-            listing::missed(&json)
+            if self.known_shape().await?.scans.is_none() {
+                return Ok(Missed::default());
+            }
+            let list = async |set| self.list(&["set", "inet", SCANS_TABLE, set]).await?.ok_or(FirewallError::Gone);
+            let uncounted = list(scans::UNCOUNTED).await?;
+            let of = |protocol| listing::packets(&uncounted, Some(protocol));
+            let unbanned = listing::packets(&list(scans::UNBANNED).await?, None)?;
+            Ok(Missed { tcp: of("tcp")?, udp: of("udp")?, unbanned })
         })
+    }
+
+    fn has_scan_rules(&self) -> BoxFuture<'_, Result<bool, FirewallError>> {
+        Box::pin(self.read_scan_rules())
     }
 
     fn remove(&self) -> BoxFuture<'_, Result<(), FirewallError>> {

@@ -15,6 +15,8 @@
 //! **What a flood does.** Who forges senders can fill what the kernel remembers, and then nobody who is new is counted until some of
 //! it has timed out: any memory for each source has an end, and there are more senders to forge than it has room for. So TCP and UDP
 //! have memories of their own, and what was not counted, and who was not banned, is: by counters, which the engine reads and says.
+//! All of it is in a table of its own: `nft` reads every element of a table before it lists anything of it but one set, and with
+//! these sets full that takes seconds.
 //!
 //! Besides SYN, packets without any of SYN, ACK and RST (null, FIN and Xmas scans) are counted: no connection has those.
 
@@ -62,23 +64,35 @@ const ASKING_MAX: u32 = 2 * PORTS_MAX;
 
 /// The two protocols: what is behind the names of their sets, and how they are matched.
 const PROTOCOLS: [(&str, &str); 2] = [("t", "tcp"), ("u", "udp")];
-/// The counters: packets of TCP and of UDP that could not be counted, and those whose sources were not banned.
-pub(super) const COUNTERS: [&str; 3] = ["uncounted_t", "uncounted_u", "unbanned"];
+/// The sets whose elements, a protocol each, count packets: those that could not be counted, and those whose sources were not banned.
+/// Sets, for to list a counter `nft` reads all tables of everybody.
+pub(super) const UNCOUNTED: &str = "uncounted";
+pub(super) const UNBANNED: &str = "unbanned";
+
+/// Packets by which who is on this link finds this host and is found, whoever is banned: without them, nobody of IPv6 is reached.
+pub(super) const NEIGHBOURS: &str = "ip6 hoplimit 255 icmpv6 type { 133, 134, 135, 136 } accept";
+/// The word before the settings in a comment.
+const SETTINGS: &str = "scans";
 
 /// The families: the digit in the names of sets, the type of the address, and the source as it is counted.
 pub(super) const FAMILIES: [(char, &str, &str); 2] =
     [('4', "ipv4_addr", "ip saddr"), ('6', "ipv6_addr", "ip6 saddr & ffff:ffff:ffff:ffff::")];
 
 impl Scans {
-    /// The settings as the comment of a rule has them: the ones that a table was made with are read back from it.
+    /// The settings as numbers.
     fn settings(&self) -> String {
         let Self { ports, window, ban, bans_per_minute } = self;
         format!("{ports} {} {} {bans_per_minute}", window.secs(), ban.secs())
     }
 
+    /// The settings as the comment of a rule has them: the ones that a table was made with are read back from it.
+    pub(super) fn comment(&self) -> String {
+        format!("{SETTINGS} {}", self.settings())
+    }
+
     /// The settings in the comment of a rule, when it has some.
     pub(super) fn of_comment(comment: &str) -> Option<Self> {
-        let numbers: Vec<_> = comment.strip_prefix("count4t ")?.split(' ').collect();
+        let numbers: Vec<_> = comment.strip_prefix(SETTINGS)?.trim_start().split(' ').collect();
         let [ports, window, ban, bans_per_minute] = numbers[..] else { return None };
         let seconds = |text: &str| text.parse().ok().map(Span::from_secs);
         Some(Self {
@@ -89,13 +103,14 @@ impl Scans {
         })
     }
 
-    /// The sets, within the table. They are there whether or not scans are noticed.
-    pub(super) fn write_sets(text: &mut String) {
+    /// The sets, within the table.
+    fn write_sets(text: &mut String) {
         for (n, kind, _) in FAMILIES {
             // Writing to a string can't fail.
             _ = writeln!(
                 text,
-                "set peer{n} {{ type {kind}; size {SOURCES_MAX}; flags dynamic,timeout; }}\n\
+                "set allow{n} {{ type {kind}; flags interval; }}\n\
+                 set peer{n} {{ type {kind}; size {SOURCES_MAX}; flags dynamic,timeout; }}\n\
                  set scanned{n} {{ type {kind}; size {SOURCES_MAX}; flags dynamic,timeout; }}"
             );
             for (p, _) in PROTOCOLS {
@@ -106,13 +121,35 @@ impl Scans {
                 );
             }
         }
-        for counter in COUNTERS {
-            _ = writeln!(text, "counter {counter} {{ }}");
+        for set in [UNCOUNTED, UNBANNED] {
+            _ = writeln!(text, "set {set} {{ type inet_proto; size 8; flags dynamic; }}");
         }
     }
 
-    /// The chains, within the table; the comment of each of their rules goes to `rules`.
-    pub(super) fn write_chain(&self, text: &mut String, rules: &mut Vec<String>) {
+    /// What is within the table, but for those who are allowed; and the chain and the comment of each of its rules, in order.
+    pub(super) fn table(&self) -> (String, Vec<String>) {
+        let (mut text, mut rules) = (String::new(), Vec::new());
+        Self::write_sets(&mut text);
+        // As in the other table: an accept there does not end this chain.
+        text.push_str("chain guard { type filter hook prerouting priority -300; policy accept;\n");
+        let mut rule = |name: &str, rule: &str| {
+            _ = writeln!(text, "{rule} comment \"{name}\"");
+            rules.push(format!("guard {name}"));
+        };
+        rule("lo", "iif lo accept");
+        rule("neighbours", NEIGHBOURS);
+        rule("allow4", "ip saddr @allow4 accept");
+        rule("allow6", "ip6 saddr @allow6 accept");
+        for (n, _, source) in FAMILIES {
+            rule(&format!("scanned{n}"), &format!("{source} @scanned{n} drop"));
+        }
+        text.push_str("}\n");
+        self.write_chains(&mut text, &mut rules);
+        (text, rules)
+    }
+
+    /// The chains that count; the chain and the comment of each of their rules go to `rules`.
+    fn write_chains(&self, text: &mut String, rules: &mut Vec<String>) {
         let Self { ports, window, ban, bans_per_minute } = self;
         let settings = self.settings();
         let (window, ban) = (window.secs().clamp(1, 86_400), ban.secs().clamp(1, 86_400 * 365));
@@ -130,7 +167,7 @@ impl Scans {
             let add = format!("{limit} add @scanned{n} {{ {source} timeout {ban}s }} drop");
             rule(text, &chain, name("ban", n), &add);
             // Over the limit.
-            rule(text, &chain, name("unbanned", n), "counter name unbanned accept");
+            rule(text, &chain, name("unbanned", n), &format!("add @{UNBANNED} {{ meta l4proto counter }} accept"));
             text.push_str("}\n");
             for (p, _) in PROTOCOLS {
                 let chain = format!("counting{n}{p}");
@@ -171,11 +208,8 @@ impl Scans {
                 rule(text, chain, format!("asked{n}{p}"), &add);
             }
         }
-        for (p, protocol) in PROTOCOLS {
-            // Where there is no room, the rule above ends before its verdict.
-            let full = format!("meta l4proto {protocol} counter name uncounted_{p} accept");
-            rule(text, chain, format!("full{p}"), &full);
-        }
+        // Where there is no room, the rule above ends before its verdict.
+        rule(text, chain, "full".into(), &format!("add @{UNCOUNTED} {{ meta l4proto counter }} accept"));
         text.push_str("}\n");
     }
 }

@@ -106,6 +106,10 @@ impl Firewall for Simulated {
         Box::pin(async { Ok(*self.missed.lock().expect("a lock")) })
     }
 
+    fn has_scan_rules(&self) -> BoxFuture<'_, Result<bool, FirewallError>> {
+        Box::pin(std::future::ready(Ok(true)))
+    }
+
     fn remove(&self) -> BoxFuture<'_, Result<(), FirewallError>> {
         Box::pin(async {
             *self.state.lock().expect("a lock") = None;

@@ -318,6 +318,10 @@ impl Source {
                 }
             }
             Self::Journal(settings) => {
+                if let Some(folders) = settings.missing(Path::new("/")) {
+                    return Err(Failure::new(format!("there is no journal in {folders}"))
+                        .remedy("name a file, or the journal with systemd-journal[journalpath=DIRECTORY]"));
+                }
                 let failed = |error: &JournalError| {
                     let failure = Failure::new("the journal can't be read");
                     match error {

@@ -11,7 +11,7 @@ use super::formula::{COMPLEX, TOO_LARGE};
 use super::{Attempts, AttemptsLimits, BanLength, BanTimes, BanTimesText, Failure};
 
 /// The answers of fail2ban to the cases, in their order.
-fn asked(cases: &[Value]) -> Vec<Value> {
+pub(crate) fn asked(cases: &[Value]) -> Vec<Value> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fail2ban/attempts_oracle.py");
     #[expect(clippy::disallowed_methods, reason = "a test asks the program that it compares with")]
     let mut python = Command::new("/usr/bin/python3")
@@ -32,7 +32,7 @@ fn asked(cases: &[Value]) -> Vec<Value> {
     answers
 }
 
-fn rounds(usual: usize) -> usize {
+pub(crate) fn rounds(usual: usize) -> usize {
     std::env::var("GARANT_TRIALS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 

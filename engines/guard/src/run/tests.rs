@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use engine::command::CommandContext as _;
 use engine::sim::{AtDoor, World};
-use event::evidence::{Changed, Found as FoundEvidence};
+use event::evidence::{Changed, Found as FoundEvidence, Reacted};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
@@ -598,6 +598,23 @@ async fn what_bans_nobody_is_said() {
     let (code, said) = running.reload("[web]\nenabled = no\n").expect("read again");
     assert!(code == 0 && said.contains("no jail is enabled"), "{said}");
     assert!(running.guard(&["status"]).expect("a status").1.contains("no jail is enabled"));
+}
+
+/// NH-1: what is read back of the time before a rule was followed answers nobody late, for nobody was promised anything then; what
+/// comes late to a rule that was followed does.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_before_a_rule_was_followed_are_no_late_reactions() {
+    let running = Running::start("", |_, _| ()).await;
+    let at = running.folder.path();
+    append(at, "late.log", &"2027-01-15T07:55:00Z from 10.66.9.1\n".repeat(2));
+    running.reload("[late]\nenabled = true\nlogpath = @/late.log\nfilter = web\n").expect("read again");
+    running.until("the ban", |running| running.drops("10.66.9.1")).await;
+    let reacted = |running: &Running| running.world.journal.of::<Reacted>();
+    running.until("the reaction", |running| !reacted(running).is_empty()).await;
+    assert!(reacted(&running)[0].since >= Time::from_secs(1_800_000_000), "{:?}", reacted(&running));
+    append(at, "web.log", &"2027-01-15T07:59:30Z from 10.66.9.2\n".repeat(2));
+    running.until("the other reaction", |running| reacted(running).len() == 2).await;
+    assert_eq!(reacted(&running)[1].since, Time::from_secs(1_800_000_000 - 30));
 }
 
 /// JO-1: a journal of systemd that is not there is not read, and that is said.

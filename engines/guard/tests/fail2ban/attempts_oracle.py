@@ -1,19 +1,24 @@
 """Counts failures and computes ban times with the installed fail2ban: one JSON case a line in, one JSON answer a line out.
 
-Called by the tests of `detect`. A case is {"attempts": …} or {"bantime": …}; see `oracle.rs` for both.
+Called by the tests of `detect`. A case is {"attempts": …}, {"bantime": …} or {"bans": …}; see `oracle.rs` for the first two, and the tests of the enforcer.
 """
 
 import json
 import logging
+import os
 import random
 import sys
+import tempfile
 
 sys.path.insert(0, "/usr/lib/python3/dist-packages")
 
+from fail2ban.server.database import Fail2BanDb
 from fail2ban.server.failmanager import FailManager, FailManagerEmpty
+from fail2ban.server.banmanager import BanManager
 from fail2ban.server.jail import Jail
 from fail2ban.server.observer import ObserverThread
-from fail2ban.server.ticket import FailTicket
+from fail2ban.server.mytime import MyTime
+from fail2ban.server.ticket import BanTicket, FailTicket
 
 logging.disable(logging.CRITICAL)
 
@@ -101,7 +106,47 @@ def bantime(case):
     return answers
 
 
+class LiveJail(Jail):
+    """A jail that counts as running, though none of its threads does; its bans are its actions."""
+
+    actions = None
+
+    def isAlive(self):
+        return True
+
+
+def bans(case):
+    """How long each ban lasts, and which one of its address it is, by the database of bans of several jails."""
+    answers = []
+    with tempfile.TemporaryDirectory() as folder:
+        database = Fail2BanDb(os.path.join(folder, "fail2ban.sqlite3"))
+        observer, jails, managers = ObserverThread(), {}, {}
+        observer.add_timer = lambda *_: None
+        for name, jail in case["jails"].items():
+            jails[name], managers[name] = LiveJail(name, backend=None, db=database), BanManager()
+            managers[name].setBanTime(jail["time"])
+            jails[name].actions = managers[name]
+            for option, value in jail["options"].items():
+                jails[name].setBanTimeExtra(option, value)
+            database.addJail(jails[name])
+        for step in case["steps"]:
+            now, jail, manager = step["now"], jails[step["jail"]], managers[step["jail"]]
+            MyTime.setTime(now)
+            manager.unBanList(now)
+            ticket = BanTicket(step["address"], time=now)
+            assert manager.addBanTicket(ticket)
+            plain = case["jails"][step["jail"]]["time"]
+            observer.banFound(ticket, jail, plain)
+            answers.append([int(ticket.getBanTime(plain)), ticket.getBanCount()])
+    return answers
+
+
 for line in sys.stdin:
     case = json.loads(line)
-    answer = attempts(case["attempts"]) if "attempts" in case else bantime(case["bantime"])
+    if "attempts" in case:
+        answer = attempts(case["attempts"])
+    elif "bantime" in case:
+        answer = bantime(case["bantime"])
+    else:
+        answer = bans(case["bans"])
     print(json.dumps(answer))

@@ -5,10 +5,13 @@ use drawn::Draws;
 use engine::clock::SystemClock;
 use event::Monotonic;
 
+use serde_json::{Value, json};
+
 use super::*;
 use crate::act::simulated::Simulated;
 use crate::act::test_net::{HOST4, HOST6, OPERATOR4, OPERATOR6, OTHER4, OTHER6, TestNet, tcp_server};
 use crate::act::{HostFacts, Nft};
+use crate::detect::{BanLength, BanTimes, BanTimesText, oracle};
 
 /// A clock that a test sets.
 struct TestClock(Mutex<(Time, Monotonic)>);
@@ -694,4 +697,52 @@ async fn bans_begin_and_end_when_they_do() {
     assert_eq!((ban.since, ban.until), (since, Some(since + hour)));
     let done = enforcer.ban(vec![request("192.0.2.1", "sshd", Some(999_999_999_999))]).await.expect("banned");
     assert_eq!(banned(&done)[0].until, None);
+}
+
+/// How long the next ban lasts depends on those before it, of this jail or of all: as in the database of the installed fail2ban.
+#[tokio::test]
+async fn bans_of_several_jails_grow_as_in_fail2ban() {
+    let mut draws = Draws::from_environment();
+    let (mut cases, mut all_ours) = (Vec::new(), Vec::new());
+    for _ in 0..oracle::rounds(40) {
+        let Scene { _dir, clock, mut enforcer, .. } = scene(&[], Caps::default()).await;
+        let (mut jails, mut rules, mut counts) = (serde_json::Map::new(), Vec::new(), BanCounts::default());
+        for name in ["a", "b", "c"] {
+            let (time_s, grows, of_all) = (draws.pick(&[1_i64, 4, 60]), draws.chance(75), draws.chance(60));
+            let text = |is_so: bool| if is_so { "true" } else { "false" };
+            // As the reader of jails gives them to the server.
+            let options = json!({"increment": text(grows), "overalljails": of_all, "factor": "1", "maxtime": "3000"});
+            jails.insert(name.to_owned(), json!({"time": time_s, "options": options}));
+            match (grows, of_all) {
+                (true, true) => _ = counts.of_all.insert(name.to_owned()),
+                (true, false) => {}
+                (false, _) => _ = counts.once.insert(name.to_owned()),
+            }
+            let mut text = BanTimesText::fixed(BanLength::For(Span::from_secs(time_s)));
+            (text.increment, text.overall_jails, text.max_time) = (grows, of_all, Some(Span::from_secs(3000)));
+            rules.push((name, BanTimes::parse(&text).expect("a rule")));
+        }
+        enforcer.count_as(counts);
+        let (mut steps, mut ours) = (Vec::new(), Vec::new());
+        for _ in 0..20 {
+            clock.pass(4000);
+            enforcer.expire().await.expect("ended");
+            let (rule, times) = &rules[draws.below(rules.len())];
+            let whom = draws.pick(&["192.0.2.1", "192.0.2.2"]);
+            let before = if times.increments() { enforcer.history().counted(net(whom), rule) } else { 0 };
+            let BanLength::For(lasts) = times.length(u64::from(before), 0).expect("a length") else {
+                panic!("for ever")
+            };
+            let done = enforcer.ban(vec![request(whom, rule, Some(lasts.secs()))]).await.expect("banned");
+            let [Done::Banned(ban)] = &done[..] else { panic!("{done:?}") };
+            // The count of a rule that does not grow is told, and nobody is banned for longer because of it.
+            ours.push(json!([lasts.secs(), if times.increments() { ban.count + 1 } else { 1 }]));
+            steps.push(json!({"now": clock.now().micros() / 1_000_000, "jail": rule, "address": whom}));
+        }
+        cases.push(json!({"bans": {"jails": jails, "steps": steps}}));
+        all_ours.push(Value::Array(ours));
+    }
+    for ((case, ours), theirs) in cases.iter().zip(all_ours).zip(oracle::asked(&cases)) {
+        assert_eq!(ours, theirs, "{case}");
+    }
 }

@@ -9,8 +9,7 @@ use serde::Deserialize;
 use super::owner::Owner;
 use super::script::{OWNER, SetKey, Shape};
 use super::{BANS_MAX, NETWORKS_MAX};
-use crate::act::scans::COUNTERS;
-use crate::act::{FirewallError, Held, Lasting, Missed, Scans};
+use crate::act::{FirewallError, Held, Lasting, Scans};
 
 #[derive(Deserialize)]
 struct Listing {
@@ -22,13 +21,6 @@ struct Listing {
 struct Object {
     set: Option<Set>,
     rule: Option<Rule>,
-    counter: Option<Counter>,
-}
-
-#[derive(Deserialize)]
-struct Counter {
-    name: String,
-    packets: u64,
 }
 
 #[derive(Deserialize)]
@@ -56,6 +48,12 @@ enum Element {
 struct Timed {
     val: Key,
     expires: Option<i64>,
+    counter: Option<Counter>,
+}
+
+#[derive(Deserialize)]
+struct Counter {
+    packets: u64,
 }
 
 #[derive(Deserialize)]
@@ -69,7 +67,9 @@ enum Key {
     Range {
         range: (IpAddr, IpAddr),
     },
-    /// Keys of several fields, which sets that count scans have.
+    /// A protocol.
+    Name(String),
+    /// Keys of other sets, which somebody else has put there.
     Other(serde::de::IgnoredAny),
 }
 
@@ -84,7 +84,7 @@ impl Element {
         match self {
             Self::Bare(Key::Address(address)) => Some((*address, None)),
             // The kernel gives whole seconds: half of one more is the best guess, and one more loses nothing.
-            Self::Timed { elem: Timed { val: Key::Address(address), expires } } => {
+            Self::Timed { elem: Timed { val: Key::Address(address), expires, .. } } => {
                 Some((*address, expires.map(|seconds| Span::from_secs(seconds.saturating_add(1)))))
             }
             _ => None,
@@ -103,7 +103,7 @@ impl Element {
             Key::Range { range: (IpAddr::V6(start), IpAddr::V6(end)) } => {
                 ipnet::Ipv6Subnets::new(*start, *end, 0).map(IpNet::V6).collect()
             }
-            Key::Number(_) | Key::Range { .. } | Key::Other(_) => Vec::new(),
+            Key::Number(_) | Key::Range { .. } | Key::Name(_) | Key::Other(_) => Vec::new(),
         }
     }
 }
@@ -178,13 +178,31 @@ pub(super) fn has_elements(json: &[u8]) -> bool {
         .is_ok_and(|objects| objects.iter().any(|object| object.set.as_ref().is_some_and(|set| !set.elem.is_empty())))
 }
 
-/// What the counters say of scans.
-pub(super) fn missed(json: &[u8]) -> Result<Missed, FirewallError> {
-    let all = parse(json)?;
-    let counters: Vec<&Counter> = all.iter().filter_map(|object| object.counter.as_ref()).collect();
-    let packets = |name: &str| counters.iter().find(|counter| counter.name == name).map_or(0, |of| of.packets);
-    let [tcp, udp, unbanned] = COUNTERS.map(packets);
-    Ok(Missed { tcp, udp, unbanned })
+/// The networks of the one set of the listing.
+pub(super) fn networks(json: &[u8]) -> Result<Vec<IpNet>, FirewallError> {
+    let sets = parse(json)?.into_iter().filter_map(|object| object.set);
+    Ok(sets.flat_map(|set| set.elem).flat_map(|element| element.networks()).take(NETWORKS_MAX).collect())
+}
+
+/// Whether the rules of the table that is listed are exactly those that we write.
+pub(super) fn has_rules(json: &[u8], expected: &[String]) -> Result<bool, FirewallError> {
+    let rules = parse(json)?.into_iter().filter_map(|object| object.rule);
+    let rules: Vec<_> = rules.map(|rule| format!("{} {}", rule.chain, rule.comment.unwrap_or_default())).collect();
+    Ok(same_rules(&rules, expected))
+}
+
+/// The packets that the set of the listing has counted of this protocol, or of all.
+pub(super) fn packets(json: &[u8], protocol: Option<&str>) -> Result<u64, FirewallError> {
+    let elements = parse(json)?.into_iter().filter_map(|object| object.set).flat_map(|set| set.elem);
+    let counted = elements.filter_map(|element| match element {
+        Element::Timed { elem: Timed { val: Key::Name(name), counter: Some(counter), .. } }
+            if protocol.is_none_or(|protocol| protocol == name) =>
+        {
+            Some(counter.packets)
+        }
+        _ => None,
+    });
+    Ok(counted.fold(0, u64::saturating_add))
 }
 
 /// The sources in a set of banned scanners, and how long each is banned for still.

@@ -6,15 +6,17 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::TABLE;
 use super::owner::Owner;
-use crate::act::scans::FAMILIES;
+use super::{SCANS_TABLE, TABLE};
+use crate::act::scans::{FAMILIES, NEIGHBOURS};
 use crate::act::{Hold, Lasting, Ports, Protocol, Scans, Wanted};
 
 /// A set that always has an element: who removes our table, or everything, removes it too.
 pub(super) const MARKER: &str = "marker";
 /// Most elements of one set.
 const SET_MAX: u32 = 524_288;
+/// The chain whose one rule says by which settings scans are noticed, if they are. No packet comes there.
+const SETTINGS: &str = "scans";
 /// The chain whose one rule names the process that the table is of. No packet comes there.
 pub(super) const OWNER: &str = "owner";
 /// Longest timeout that is set, three years less a bit; `nft` reads no more than eight digits. What is to last longer is given it
@@ -116,19 +118,18 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// The chain and the comment of each rule of the table, in order.
+    /// The chain and the comment of each rule of the table of bans, in order.
     pub(super) fn rules(&self) -> Vec<String> {
         self.table().1
     }
 
-    /// The table without elements, and its rules.
+    /// The table of bans without elements, and its rules.
     fn table(&self) -> (String, Vec<String>) {
         let mut text = format!("table inet {TABLE} {{\nset {MARKER} {{ type inet_service; }}\n");
         for (n, kind, _) in FAMILIES {
             push(&mut text, format_args!("set allow{n} {{ type {kind}; flags interval; }}\n"));
             push(&mut text, format_args!("set list{n} {{ type {kind}; flags interval; }}\n"));
         }
-        Scans::write_sets(&mut text);
         self.scopes.iter().for_each(|key| key.write_set(&mut text));
         let mut rules = Vec::new();
         for chain in ["bans", "ports"] {
@@ -158,20 +159,18 @@ impl Shape {
             rules.push(format!("guard {name}"));
         };
         rule("lo", "iif lo accept");
-        // Who is on this link finds this host, and is found, whoever is banned: without that, nobody of IPv6 is reached.
-        rule("neighbours", "ip6 hoplimit 255 icmpv6 type { 133, 134, 135, 136 } accept");
+        rule("neighbours", NEIGHBOURS);
         rule("allow4", "ip saddr @allow4 accept");
         rule("allow6", "ip6 saddr @allow6 accept");
         rule("bans", "jump bans");
         rule("ports", "jump ports");
-        for (n, _, source) in FAMILIES {
-            rule(&format!("scanned{n}"), &format!("{source} @scanned{n} drop"));
-        }
         rule("list4", "ip saddr @list4 drop");
         rule("list6", "ip6 saddr @list6 drop");
         text.push_str("}\n");
         if let Some(scans) = &self.scans {
-            scans.write_chain(&mut text, &mut rules);
+            let comment = scans.comment();
+            push(&mut text, format_args!("chain {SETTINGS} {{\nreturn comment \"{comment}\"\n}}\n"));
+            rules.push(format!("{SETTINGS} {comment}"));
         }
         text.push_str("}\n");
         (text, rules)
@@ -186,36 +185,54 @@ pub(super) fn own(owner: &Owner) -> String {
     )
 }
 
-/// The whole table anew, in the place of the one that is there.
+/// All of ours anew, in the place of what is there.
 pub(super) fn replace(shape: &Shape, wanted: &Wanted, owner: &Owner) -> String {
     let mut text = remove();
     text.reserve(64 * (wanted.bans.len() + wanted.lists.len()));
     text.push_str(&shape.table().0);
+    if let Some(scans) = &shape.scans {
+        push(&mut text, format_args!("table inet {SCANS_TABLE} {{\n{}}}\n", scans.table().0));
+    }
     text.push_str(&own(owner));
     push(&mut text, format_args!("add element inet {TABLE} {MARKER} {{ 1 }}\n"));
-    text.push_str(&replace_networks("allow", &wanted.allow));
-    text.push_str(&replace_networks("list", &wanted.lists));
+    text.push_str(&allow(shape, &wanted.allow));
+    text.push_str(&lists(&wanted.lists));
     for (key, holds) in by_set(&wanted.bans) {
-        elements(&mut text, "add", &key.name(), holds.into_iter().map(timed));
+        elements(&mut text, TABLE, "add", &key.name(), holds.into_iter().map(timed));
     }
     text
 }
 
 /// Nothing of ours any more, whether or not there was something.
 pub(super) fn remove() -> String {
-    format!("add table inet {TABLE}\ndelete table inet {TABLE}\n")
+    let remove = |table| format!("add table inet {table}\ndelete table inet {table}\n");
+    remove(TABLE) + &remove(SCANS_TABLE)
+}
+
+/// The networks that are allowed, in tables of this shape.
+pub(super) fn allow(shape: &Shape, networks: &[IpNet]) -> String {
+    let mut text = replace_networks(TABLE, "allow", networks);
+    if shape.scans.is_some() {
+        text.push_str(&replace_networks(SCANS_TABLE, "allow", networks));
+    }
+    text
+}
+
+/// The networks of lists.
+pub(super) fn lists(networks: &[IpNet]) -> String {
+    replace_networks(TABLE, "list", networks)
 }
 
 /// The networks of `allow4` and `allow6`, or of `list4` and `list6`.
-pub(super) fn replace_networks(sets: &str, networks: &[IpNet]) -> String {
+fn replace_networks(table: &str, sets: &str, networks: &[IpNet]) -> String {
     // A set of intervals takes no network that overlaps another.
     let networks = IpNet::aggregate(&networks.iter().map(IpNet::trunc).collect());
     let mut text = String::new();
     for v6 in [false, true] {
         let set = format!("{sets}{}", if v6 { 6 } else { 4 });
-        push(&mut text, format_args!("flush set inet {TABLE} {set}\n"));
+        push(&mut text, format_args!("flush set inet {table} {set}\n"));
         let of_family = networks.iter().filter(|network| matches!(network, IpNet::V6(_)) == v6);
-        elements(&mut text, "add", &set, of_family.map(ToString::to_string));
+        elements(&mut text, table, "add", &set, of_family.map(ToString::to_string));
     }
     text
 }
@@ -234,23 +251,26 @@ pub(super) fn ban(known: &Shape, then: &Shape, holds: &BTreeMap<Hold, Lasting>) 
     for (key, holds) in by_set(holds) {
         let name = key.name();
         // An element that is there keeps its time when it is added again: it is taken out and put in, which no packet sees.
-        elements(&mut text, "add", &name, holds.iter().map(|(hold, _)| hold.network.addr().to_string()));
-        elements(&mut text, "delete", &name, holds.iter().map(|(hold, _)| hold.network.addr().to_string()));
-        elements(&mut text, "add", &name, holds.into_iter().map(timed));
+        elements(&mut text, TABLE, "add", &name, holds.iter().map(|(hold, _)| hold.network.addr().to_string()));
+        elements(&mut text, TABLE, "delete", &name, holds.iter().map(|(hold, _)| hold.network.addr().to_string()));
+        elements(&mut text, TABLE, "add", &name, holds.into_iter().map(timed));
     }
     text
 }
 
-/// Takes holds out of sets that are there.
-pub(super) fn unban(holds: &[&Hold]) -> String {
+/// Takes holds out of sets that are there, in tables of this shape.
+pub(super) fn unban(shape: &Shape, holds: &[&Hold]) -> String {
     let mut text = String::new();
     let all: BTreeMap<Hold, Lasting> = holds.iter().map(|&hold| (hold.clone(), None)).collect();
     for (key, holds) in by_set(&all) {
         let name = key.name();
         // What is not there can't be deleted; what is there may be added again.
         for change in ["add", "delete"] {
-            elements(&mut text, change, &name, holds.iter().map(|(hold, _)| hold.network.addr().to_string()));
+            elements(&mut text, TABLE, change, &name, holds.iter().map(|(hold, _)| hold.network.addr().to_string()));
         }
+    }
+    if shape.scans.is_none() {
+        return text;
     }
     // Whoever is let in again is so whatever it was banned for, and may have been banned by the kernel first.
     for (v6, prefix) in [(false, 32), (true, 64)] {
@@ -261,7 +281,7 @@ pub(super) fn unban(holds: &[&Hold]) -> String {
             holds.iter().filter(of_set).map(|hold| hold.network.addr()).collect::<BTreeSet<_>>()
         };
         for change in ["add", "delete"] {
-            elements(&mut text, change, &set, sources().into_iter().map(|address| address.to_string()));
+            elements(&mut text, SCANS_TABLE, change, &set, sources().into_iter().map(|address| address.to_string()));
         }
     }
     text
@@ -287,12 +307,12 @@ fn timed((hold, lasting): (&Hold, Lasting)) -> String {
     }
 }
 
-fn elements(text: &mut String, change: &str, set: &str, elements: impl Iterator<Item = String>) {
+fn elements(text: &mut String, table: &str, change: &str, set: &str, elements: impl Iterator<Item = String>) {
     let mut elements = elements.peekable();
     if elements.peek().is_none() {
         return;
     }
-    push(text, format_args!("{change} element inet {TABLE} {set} {{ "));
+    push(text, format_args!("{change} element inet {table} {set} {{ "));
     for (number, element) in elements.enumerate() {
         // A line is quoted whole in an error: short ones keep that readable.
         text.push_str(if number == 0 { "" } else { ",\n" });

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::owner::Owner;
 use crate::act::test_net::{HOST4, HOST6, OPERATOR4, OPERATOR6, OTHER4, OTHER6, TestNet, tcp_server};
-use crate::act::{Firewall as _, FirewallError, Hold, Lasting, Nft, Ports, Protocol, Scans, Wanted};
+use crate::act::{Firewall as _, FirewallError, Hold, Lasting, Missed, Nft, Ports, Protocol, Scans, Wanted};
 
 fn net(text: &str) -> IpNet {
     text.parse::<IpNet>().unwrap_or_else(|_| text.parse::<std::net::IpAddr>().expect(text).into())
@@ -211,6 +211,31 @@ async fn a_change_by_somebody_else_is_noticed() {
         }
         assert_eq!(matches!(nft.ban(&one).await, Err(FirewallError::Gone)), !intact, "{script}");
     }
+}
+
+/// What notices scans is in a table of its own, and a change of it by somebody else is noticed too.
+#[tokio::test]
+async fn a_change_of_the_search_for_scans_is_noticed() {
+    let hosts = TestNet::new();
+    let nft = Nft::new(hosts.programs());
+    let wanted = Wanted { scans: Some(Scans::default()), ..operator() };
+    for (script, intact, rules) in [
+        ("delete table inet garant_scans", false, false),
+        ("flush table inet garant_scans", true, false),
+        ("insert rule inet garant_scans guard accept", true, false),
+        ("flush set inet garant_scans allow4", false, true),
+        ("flush set inet garant_scans peer4", true, true),
+    ] {
+        nft.replace(&wanted).await.expect("made");
+        assert!(nft.has_scan_rules().await.expect("read"), "{script}");
+        hosts.nft(script);
+        assert_eq!(nft.has_scan_rules().await.expect("read"), rules, "{script}");
+        assert_eq!(nft.read().await.expect("read").expect("there").intact, intact, "{script}");
+    }
+    nft.replace(&operator()).await.expect("made");
+    assert_eq!(hosts.nft("list tables").trim(), "table inet garant", "nothing is left of it");
+    assert!(nft.has_scan_rules().await.expect("read"));
+    assert_eq!(nft.missed().await.expect("read"), Missed::default());
 }
 
 #[tokio::test]
