@@ -67,11 +67,10 @@ pub(super) fn list(matches: &ArgMatches, command: &mut dyn CommandContext) -> Re
                 let is_of_files = settings.files.iter().any(|files| files.name == backup);
                 let snapshots = snapshots(context, settings, &repository, &backup).await?;
                 let snapshots = is_of_files.then_some(snapshots);
-                let items = match is_json {
-                    true => {
-                        show::items(settings, &repository, &catalog, &stretches, &backup, snapshots.as_deref()).await?
-                    }
-                    false => Vec::new(),
+                let items = if is_json {
+                    show::items(settings, &repository, &catalog, &stretches, &backup, snapshots.as_deref()).await?
+                } else {
+                    Vec::new()
                 };
                 listed.push(Listed { backup, catalog, stretches, snapshots, items });
             }

@@ -574,7 +574,7 @@ fn a_log_that_fails_again_and_again_is_said_once() {
         }
         let path = logs.path("a.log").display().to_string();
         let failed = Notice::Unreadable { path: path.clone(), problem: Problem::Failed(5) };
-        assert_eq!(logs.notices, [failed.clone()], "{start:?}");
+        assert_eq!(logs.notices, std::slice::from_ref(&failed), "{start:?}");
         fs::remove_file(logs.path("a.log")).expect("removed");
         logs.write("a.log", "1\n");
         let (mut lines, mut waited) = (logs.read(), 0);
