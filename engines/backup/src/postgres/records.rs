@@ -166,6 +166,11 @@ impl Records {
         self.goes_on
     }
 
+    /// Whether what goes by now only fills up a segment that was ended early: no record is in it.
+    pub(super) fn is_skipping(&self) -> bool {
+        self.state == State::Skipping
+    }
+
     /// Reads what comes next, and tells of each record that is whole.
     ///
     /// # Errors

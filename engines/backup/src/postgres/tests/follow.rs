@@ -9,13 +9,15 @@ use event::Span;
 use tokio::sync::Notify;
 
 use super::super::Lsn;
+use super::super::records::Records;
+use super::super::resume::PieceFacts;
 use super::cluster::{Cluster, Follower, Kept, as_postgres, context, now, rewound, run};
 use crate::check::open_gaps;
-use crate::database::Database as _;
+use crate::database::{Database as _, PieceHead, WAITING_BYTES_MAX};
 use crate::job::Job;
 use crate::job::tests::settings;
 use crate::restorable::restorable;
-use crate::sealed::{Catalog, LogPiece};
+use crate::sealed::{Catalog, LogPiece, LogWriter};
 
 /// All pieces of the only log, in order, and its bytes.
 async fn pieces(kept: &Kept, log: &str, file: u32, start: Lsn) -> (Vec<LogPiece>, Vec<u8>, bool) {
@@ -126,6 +128,41 @@ async fn killed_at_any_instant_it_goes_on_from_the_repository() {
     assert!(!more, "a gap behind {} pieces", pieces.len());
     assert!(start.0 + u64::try_from(bytes.len()).expect("small") >= written.0);
     assert!(bytes == log_of(&cluster, start, bytes.len()), "the same bytes");
+}
+
+/// BK-2: killed while it received what fills up a segment that was ended early, which is more than may wait, it goes on.
+#[tokio::test]
+async fn killed_within_a_segment_that_was_ended_early_it_goes_on() {
+    let (cluster, kept) = with_table("").await;
+    let of = cluster.backup();
+    let mut follower = Follower::start(&of, &kept.repository);
+    let log = follower.next().await.expect("a piece").log;
+    follower.stop().await;
+    // The end of what is received is put there by hand: behind the record that ends the segment, with most of it to come.
+    cluster.ask("select pg_switch_wal()").await;
+    let segment_bytes = 16 << 20;
+    let (mut writer, last) = LogWriter::open(Arc::clone(&kept.repository), "crm-db", &log).await.expect("open");
+    let last = last.expect("a piece");
+    let head = kept.repository.fetch_head(&last.folder, &last.name.to_string()).await.expect("its head");
+    let (head, facts) = PieceFacts::read(&head).expect("a head");
+    let start = Lsn(last.name.end);
+    let mut records = Records::starting_at(start, segment_bytes, facts.last_record);
+    let bytes = log_of(&cluster, start, 64 << 10);
+    let to_block = bytes.len() - usize::try_from((start.0 + (64 << 10)) % 8192).expect("small");
+    records.feed(&bytes[..to_block], |_| {}).expect("records");
+    let end = Lsn(start.0 + u64::try_from(to_block).expect("small"));
+    assert!(records.is_skipping() && records.boundary().at == end, "{:?}", records.boundary());
+    assert!(end.0.next_multiple_of(segment_bytes) - end.0 > WAITING_BYTES_MAX as u64, "{end}");
+    let facts = PieceFacts { last_record: records.boundary().previous, ..facts };
+    let head = PieceHead { facts: serde_json::to_value(facts).expect("JSON"), ..head };
+    writer.append(last.name.file, start.0, end.0, &head, bytes[..to_block].to_vec()).await.expect("added");
+
+    let mut follower = Follower::start(&of, &kept.repository);
+    cluster.ask(WORK).await;
+    follower.through(now()).await;
+    assert!(follower.stop().await.iter().all(|piece| !piece.is_new_log && piece.log == log));
+    let (_, bytes, more) = pieces(&kept, &log, 1, Lsn(16 << 20)).await;
+    assert!(!more && bytes == log_of(&cluster, Lsn(16 << 20), bytes.len()), "the same bytes");
 }
 
 /// While the repository is away, the log waits at the server; when it is back, nothing is missing.
