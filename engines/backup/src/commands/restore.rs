@@ -139,8 +139,8 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
         // An instant that is reached exactly is reached without a loss.
         let summary = Summary {
             name: name(matches),
-            asked: to,
-            reached: restored.to,
+            asked: to.to_rfc3339(),
+            reached: restored.to.to_rfc3339(),
             exact: is_exact,
             rpo_s: is_exact.then_some(0),
             rto_s: took.to_std().as_secs_f64(),
@@ -212,8 +212,8 @@ fn restore_files(matches: &ArgMatches, command: &mut dyn CommandContext, to: Tim
         let reached = restored.snapshot.at;
         let summary = Summary {
             name: name(matches),
-            asked: to,
-            reached,
+            asked: to.to_rfc3339(),
+            reached: reached.to_rfc3339(),
             exact: is_whole,
             rpo_s: Some(to.since(reached).secs()),
             rto_s: took.to_std().as_secs_f64(),
@@ -256,9 +256,10 @@ fn restore_files(matches: &ArgMatches, command: &mut dyn CommandContext, to: Tim
 #[derive(Serialize)]
 struct Summary<'a> {
     name: &'a str,
-    asked: Time,
+    /// RFC 3339, as all times of it.
+    asked: String,
     /// The instant whose state it is: of files, that of the snapshot.
-    reached: Time,
+    reached: String,
     exact: bool,
     /// What was lost up to the instant that was asked for, in seconds; `None` where that is not known.
     rpo_s: Option<i64>,

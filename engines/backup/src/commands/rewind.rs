@@ -195,8 +195,8 @@ fn json_of(outcome: &Outcome, state: &str) -> Value {
     let restored = journal.restored.as_ref();
     json!({
         "name": journal.backup,
-        "asked": journal.to,
-        "reached": restored.map(|restored| restored.to),
+        "asked": journal.to.to_rfc3339(),
+        "reached": restored.map(|restored| restored.to.to_rfc3339()),
         "state": state,
         "waits_for": outcome.waits,
         "around": outcome.around,

@@ -152,7 +152,7 @@ impl Waiting {
         let cut = match &self.records {
             None => (self.end(), None),
             // What fills up a segment may be more than may wait, and proves nothing: it is the same in every past of the server.
-            Some(records) if !records.goes_on() && !(records.is_skipping() && self.is_full()) => return None,
+            Some(records) if !(records.goes_on() || records.is_skipping() && self.is_full()) => return None,
             Some(records) if records.boundary().at > self.start => (records.boundary().at, records.boundary().previous),
             // At the start of a block it is found out again where records begin.
             Some(_) if self.is_full() => (Lsn(self.end().0 - self.end().0 % BLOCK_BYTES), None),
