@@ -9,6 +9,7 @@ use event::{Span, Time};
 use serde::Serialize;
 
 use crate::config::{Kind, Settings};
+use crate::inspection::Inspection;
 use crate::residency::Residency;
 
 /// A log that is shipped every ten seconds is said to be fresh once in this time.
@@ -70,6 +71,10 @@ struct Lines {
     unsaid: Vec<Succeeded>,
     /// Logs that have a gap, by backup; `None` of one that was looked at and has none.
     broken: BTreeMap<String, Option<String>>,
+    /// What the last check of each backup found.
+    inspections: BTreeMap<String, Inspection>,
+    /// What buckets lack, by copy.
+    lacking: BTreeMap<String, Vec<String>>,
     /// Why no rows of a canary are committed, by backup.
     canaries: BTreeMap<String, String>,
     /// What is wrong with the copies.
@@ -106,6 +111,7 @@ impl Board {
             .collect();
         lines.of = wanted;
         lines.canaries.clear();
+        lines.lacking.clear();
         lines.residency = None;
     }
 
@@ -166,6 +172,28 @@ impl Board {
     /// Whether the log of a backup has a gap; `None` while nobody has looked.
     pub(crate) fn is_broken(&self, name: &str) -> Option<bool> {
         self.lock().broken.get(name).map(Option::is_some)
+    }
+
+    /// A bucket was tried out, and lacks this.
+    pub(crate) fn lacks(&self, copy: String, lacking: Vec<String>) {
+        self.lock().lacking.insert(copy, lacking);
+    }
+
+    /// What copies lack, in words.
+    pub(crate) fn lacking(&self) -> Vec<String> {
+        let lines = self.lock();
+        let words = lines.lacking.iter().flat_map(|(copy, lacks)| lacks.iter().map(move |it| format!("{copy}: {it}")));
+        words.collect()
+    }
+
+    /// A check has ended.
+    pub(crate) fn inspected(&self, name: &str, found: Inspection) {
+        self.lock().inspections.insert(name.to_owned(), found);
+    }
+
+    /// What the last check of each backup found.
+    pub(crate) fn inspections(&self) -> BTreeMap<String, Inspection> {
+        self.lock().inspections.clone()
     }
 
     /// No row of the canary of a backup was committed, or one was.

@@ -113,14 +113,26 @@ impl fmt::Display for OpenGap {
     }
 }
 
+impl OpenGap {
+    /// Where it begins, in words that stay the same while the log goes on; `None` where no base is of the log.
+    pub(crate) fn words(&self) -> Option<String> {
+        self.end.map(|end| format!("the log {} has a gap behind {end}", self.log))
+    }
+}
+
 /// The logs that go on behind what the bases reach: what comes there can't be restored without another base.
 pub(crate) async fn open_gaps(repository: &Arc<Repository>, catalog: &Catalog) -> Result<Vec<OpenGap>, DatabaseError> {
-    let stretches = restorable(repository, catalog).await?;
-    let mut open = Vec::new();
+    // Before it is asked how far bases lead: a piece that comes meanwhile is no gap.
+    let mut received = Vec::new();
     for log in catalog.logs().await? {
         let Some(last) = catalog.last_piece(&log).await? else { continue };
         let Ok(head) = repository.fetch_head(&last.folder, &last.name.to_string()).await else { continue };
         let Ok(PieceHead { through, .. }) = serde_json::from_slice(&head) else { continue };
+        received.push((log, through));
+    }
+    let stretches = restorable(repository, catalog).await?;
+    let mut open = Vec::new();
+    for (log, through) in received {
         let end = stretches.iter().rfind(|stretch| stretch.log.as_deref() == Some(&*log)).map(|last| last.through);
         if end.is_none_or(|end| end < through) {
             open.push(OpenGap { log, end, through });

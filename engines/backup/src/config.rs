@@ -26,6 +26,8 @@ pub(crate) const BACKUP_FAILING: &str = "backup-failing";
 pub(crate) const COPIES_UNEQUAL: &str = "copies-unequal";
 /// The finding that a part of the past can't be restored: a log has a gap.
 pub(crate) const LOG_BROKEN: &str = "log-broken";
+/// The finding that something is not as it was stored, at one copy or at all of them.
+pub(crate) const BACKUP_DAMAGED: &str = "backup-damaged";
 /// The finding that something is still there that was to be destroyed.
 pub(crate) const EXPIRED_KEPT: &str = "expired-backups-kept";
 /// The finding that a host has what it takes to destroy its own backups.
@@ -41,8 +43,9 @@ pub(crate) const COPIES_TOGETHER: &str = "copies-together";
 pub(crate) const EXPIRY_PROBE: &str = "backup-expiry";
 pub(crate) const EXPIRY_EVERY: Span = Span::from_secs(3600);
 /// The findings of backups, with their titles.
-const FINDINGS: [(&str, &str, &str); 5] = [
+const FINDINGS: [(&str, &str, &str); 6] = [
     (BACKUP_FAILING, "Une sauvegarde échoue", "A backup fails"),
+    (BACKUP_DAMAGED, "Une sauvegarde est endommagée", "A backup is damaged"),
     (COPIES_UNEQUAL, "Une copie des sauvegardes est incomplète", "A copy of the backups is incomplete"),
     (
         COPY_ELSEWHERE,

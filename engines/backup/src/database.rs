@@ -187,6 +187,8 @@ pub enum Mend {
     StatementsThenRestart(String),
     /// Add this line to the configuration of the server, then start it again.
     LineThenRestart(String),
+    /// Nothing: it goes once a restore test of this release has passed.
+    RestoreTest(String),
 }
 
 /// A database could not be backed up or restored.

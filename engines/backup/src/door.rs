@@ -27,6 +27,11 @@ pub(crate) enum Wish {
     },
     /// That something is done to the data of this host is to be journaled.
     Journal(Rewound),
+    /// That somebody has shown the repository key that is kept elsewhere is to be written down.
+    KeyShown {
+        /// What tells the key from others.
+        identity: String,
+    },
 }
 
 /// A wish, and where its answer goes.

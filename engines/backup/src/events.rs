@@ -33,6 +33,9 @@ pub(crate) struct Tested {
     pub(crate) backup: String,
     /// The instant that was restored.
     pub(crate) to: Time,
+    /// The copy that it was restored from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) copy: Option<String>,
     /// The set that was the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) set: Option<String>,
@@ -50,6 +53,27 @@ pub(crate) struct Tested {
 
 impl Body for Tested {
     const KIND: Kind = Kind::team("backup.tested", Family::Monitoring);
+}
+
+/// A check of what is stored has ended.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Inspected {
+    /// The backup.
+    pub(crate) backup: String,
+    /// Bytes that were read.
+    pub(crate) read: u64,
+    /// How long it took.
+    pub(crate) took: Span,
+    /// What is not as it was stored, in words; the first of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) wrong: Vec<String>,
+    /// What could not be looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unseen: Vec<String>,
+}
+
+impl Body for Inspected {
+    const KIND: Kind = Kind::team("backup.checked", Family::Monitoring);
 }
 
 /// What was kept for as long as promised was destroyed at one copy: a folder, with its data key and all of its objects, or what only
@@ -131,4 +155,4 @@ impl Body for Detail {
 }
 
 /// All of them.
-pub const KINDS: &[Kind] = &[Taken::KIND, Tested::KIND, Destroyed::KIND, Rewound::KIND, Detail::KIND];
+pub const KINDS: &[Kind] = &[Taken::KIND, Tested::KIND, Inspected::KIND, Destroyed::KIND, Rewound::KIND, Detail::KIND];

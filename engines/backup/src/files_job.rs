@@ -1,4 +1,4 @@
-//! The work on the files of one backup: snapshots are taken, and the newest is restored and compared.
+//! The work on the files of one backup: snapshots are taken, and one of those that are kept is restored and checked.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,10 +10,11 @@ use tokio::sync::Notify;
 use crate::board::{Board, OnBoard};
 use crate::checks;
 use crate::config::{FilesSettings, Kind};
+use crate::elsewhere::Elsewhere;
 use crate::events::{Taken, Tested};
 use crate::files::{Files, FilesError, Point, RestoreOptions};
 use crate::job::{AGAIN_MIN, pause, remove_folder, twice, until};
-use crate::restore_tests::{self, Outcome, RestoreTests};
+use crate::restore_tests::{self, Outcome, RestoreTests, from_copy, in_turn};
 use crate::sealed::Repository;
 
 /// The work on the files of one backup.
@@ -22,12 +23,14 @@ pub(crate) struct FilesJob {
     pub(crate) files: Files,
     pub(crate) repository: Arc<Repository>,
     pub(crate) board: Arc<Board>,
+    /// The copies that count for what would be left of it.
+    pub(crate) elsewhere: Arc<Elsewhere>,
     pub(crate) restore_every: Span,
     /// The folder of the engine.
     pub(crate) state: PathBuf,
     /// Where restore tests have room.
     pub(crate) work: PathBuf,
-    pub(crate) take_now: Notify,
+    pub(crate) take_now: Arc<Notify>,
     pub(crate) test_now: Notify,
 }
 
@@ -104,9 +107,33 @@ impl FilesJob {
         Ok(())
     }
 
-    /// Restores the newest snapshot each [`FilesJob::restore_every`], until the engine stops.
+    /// Restores a snapshot each [`FilesJob::restore_every`], until the engine stops.
     pub(crate) async fn tests(self: Arc<Self>, context: Context) {
         restore_tests::run(&*self, &context).await;
+    }
+
+    /// When the snapshot was taken that is to be restored: every other time, by lot, the newest; else each of those that are kept is as
+    /// likely as any other.
+    async fn drawn(&self, context: &Context, repository: &Arc<Repository>) -> Result<Option<Time>, FilesError> {
+        let snapshots = self.files.snapshots(context, repository).await?;
+        let number = context.random.number();
+        let drawn = usize::try_from(number / 2).unwrap_or(0).checked_rem(snapshots.len());
+        let drawn = drawn.filter(|_| number % 2 == 1).and_then(|drawn| snapshots.get(drawn)).or(snapshots.last());
+        Ok(drawn.map(|snapshot| snapshot.at))
+    }
+
+    /// How much would be lost if this host burnt now: how old the newest snapshot is that a copy elsewhere has.
+    async fn lost(&self, context: &Context, now: Time) -> Result<Span, FilesError> {
+        let mut newest = None;
+        for copy in self.elsewhere.counting(&self.repository) {
+            let alone = Arc::new(self.repository.only(copy));
+            // A copy that can't be read has nothing.
+            let snapshots = self.files.snapshots(context, &alone).await.unwrap_or_default();
+            newest = newest.max(snapshots.iter().map(|snapshot| snapshot.at).max());
+        }
+        let nothing = "no copy away from this host has a snapshot";
+        let newest = newest.ok_or_else(|| FilesError::NoSnapshot(nothing.into()))?;
+        Ok(now.since(newest).max(Span::ZERO))
     }
 }
 
@@ -140,11 +167,15 @@ impl RestoreTests for FilesJob {
         let began = context.clock.monotonic();
         let to = wanted.unwrap_or_else(|| context.clock.now());
         let mut is_of_instant = wanted.is_some();
+        // From one copy alone: what another one has hides nothing of it.
+        let (repository, copy) = in_turn(&self.repository, &self.work);
+        let mut lost = Span::ZERO;
         let folder = self.work.join("restored");
         let watcher = OnBoard { board: &self.board, name: self.name(), kind: Kind::Restore };
         let mut tested = Tested {
             backup: self.name().to_owned(),
             to,
+            copy: Some(copy.clone()),
             set: None,
             error: None,
             checks: Vec::new(),
@@ -154,14 +185,14 @@ impl RestoreTests for FilesJob {
         let restored = async {
             remove_folder(&folder).await.map_err(|error| error.to_string())?;
             let options = RestoreOptions { without_devices: true, ..RestoreOptions::default() };
+            lost = self.lost(context, context.clock.now()).await.map_err(|error| error.to_string())?;
             if wanted.is_none()
-                && let Ok(snapshots) = self.files.snapshots(context, &self.repository).await
-                && let Some(newest) = snapshots.last()
+                && let Ok(Some(drawn)) = self.drawn(context, &repository).await
             {
-                (tested.to, is_of_instant) = (newest.at, true);
+                (tested.to, is_of_instant) = (drawn, true);
             }
             let point = Point::At(tested.to);
-            let restored = self.files.restore(context, &self.repository, &point, &folder, options, &watcher).await;
+            let restored = self.files.restore(context, &repository, &point, &folder, options, &watcher).await;
             let checked = match &restored {
                 Ok(_) => checks::run(context, &self.settings.checks, &folder).await,
                 Err(_) => Vec::new(),
@@ -179,13 +210,57 @@ impl RestoreTests for FilesJob {
                 tested.to = wanted.unwrap_or(restored.snapshot.at);
                 tested.set = Some(restored.snapshot.id);
                 tested.bytes = restored.bytes;
-                tested.error = checks::failure(&checked);
+                tested.error = checks::failure(&checked).map(|error| from_copy(&copy, &error));
                 tested.checks = checked;
             }
-            Err(error) => tested.error = Some(error),
+            Err(error) => tested.error = Some(from_copy(&copy, &error)),
         }
         tested.took = context.clock.monotonic().since(began);
-        let lost = (context.clock.now() - tested.took).since(tested.to).max(Span::ZERO);
         Outcome { tested, lost, notes: Vec::new(), is_of_instant }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inspection::tests::Shelf;
+
+    /// BK-5: a restore test is not always of the newest snapshot.
+    #[tokio::test]
+    async fn any_snapshot_may_be_drawn() {
+        let shelf = Shelf::new();
+        std::fs::write(shelf.folder.path().join("data/file"), "hello").expect("written");
+        for _ in 0..4 {
+            shelf.take().await;
+        }
+        let work = shelf.folder.path().join("state");
+        let job = FilesJob {
+            settings: FilesSettings {
+                name: "shop-db".into(),
+                service: None,
+                paths: Vec::new(),
+                volumes: Vec::new(),
+                exclude: Vec::new(),
+                one_file_system: false,
+                may_be_empty: false,
+                every: Span::from_days(1),
+                checks: Vec::new(),
+            },
+            files: shelf.files(),
+            repository: Arc::clone(&shelf.repository),
+            board: Arc::default(),
+            elsewhere: Arc::default(),
+            restore_every: Span::from_days(1),
+            state: work.clone(),
+            work,
+            take_now: Arc::default(),
+            test_now: Notify::new(),
+        };
+        let mut drawn = std::collections::BTreeMap::<Time, u32>::new();
+        for _ in 0..60 {
+            let at = job.drawn(&shelf.context, &shelf.repository).await.expect("drawn").expect("there is one");
+            *drawn.entry(at).or_default() += 1;
+        }
+        assert!(drawn.len() == 4 && drawn.values().next_back().is_some_and(|newest| *newest > 20), "{drawn:?}");
     }
 }

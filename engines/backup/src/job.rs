@@ -14,13 +14,15 @@ use crate::canary;
 use crate::check::{self, OpenGap};
 use crate::checks;
 use crate::config::{Canary, DatabaseSettings, Kind};
-use crate::database::{Database, DatabaseError, Problem, Shipped};
+use crate::database::{Database, DatabaseError, Mend, Problem, Shipped};
 use crate::dependents;
+use crate::elsewhere::Elsewhere;
 use crate::events::{Taken, Tested};
 use crate::restorable::restorable;
-use crate::restore_tests::{self, Outcome, RestoreTests};
+use crate::restore_tests::{self, Outcome, RestoreTests, from_copy, in_turn};
 use crate::sealed::{Catalog, Manifest, Repository};
 use crate::sources::{self, Asked};
+use crate::versions;
 
 /// The shortest and the longest wait after a failure.
 pub(crate) const AGAIN_MIN: Span = Span::from_secs(5);
@@ -43,11 +45,13 @@ pub(crate) struct Job {
     pub(crate) database: Arc<dyn Database>,
     pub(crate) repository: Arc<Repository>,
     pub(crate) board: Arc<Board>,
+    /// The copies that count for what would be left of it.
+    pub(crate) elsewhere: Arc<Elsewhere>,
     pub(crate) restore_every: Span,
     /// Where restore tests have room.
     pub(crate) work: PathBuf,
     /// A base is needed at once: the log is a new one, or somebody asks.
-    pub(crate) base_now: Notify,
+    pub(crate) base_now: Arc<Notify>,
     /// A restore test is asked for.
     pub(crate) test_now: Notify,
 }
@@ -66,16 +70,24 @@ impl Job {
             let (job, mut came) = (Arc::clone(&self), false);
             let mut shipped = |shipped: Shipped| {
                 // The agent may have been killed before it took a base for a new log.
-                let is_without = !came && bases.iter().all(|base| base.manifest.log.as_ref() != Some(&shipped.log));
+                let is_without = !came
+                    && !bases.is_empty()
+                    && bases.iter().all(|base| base.manifest.log.as_ref() != Some(&shipped.log));
+                let is_broken = is_without || (shipped.is_new_log && (!bases.is_empty() || job.has_base()));
                 came = true;
                 // The first log of a backup replaces none, and its first base is due anyway.
-                if (shipped.is_new_log || is_without) && !bases.is_empty() {
+                if is_broken {
                     let why = "the log that there was has ended: a new base is taken, and what lies between can't be restored";
                     job.board.log_broken(job.name(), why);
                     job.base_now.notify_one();
                 }
                 job.board.change(job.name(), Kind::Log, |line| line.log_bytes += shipped.bytes);
-                job.board.succeeded(job.name(), Kind::Log, shipped.through);
+                if job.elsewhere.has_all(&job.repository) {
+                    job.board.succeeded(job.name(), Kind::Log, shipped.through);
+                } else {
+                    // It is received, and would burn with this host: it is not as fresh as that.
+                    job.board.change(job.name(), Kind::Log, |line| line.error = None);
+                }
                 if shipped.needs_base {
                     tracing::info!(
                         backup = job.name(),
@@ -99,13 +111,21 @@ impl Job {
         }
     }
 
+    /// Whether a base was taken, or found, since the start.
+    fn has_base(&self) -> bool {
+        let lines = self.board.lines();
+        lines.get(&(self.name().to_owned(), Kind::Full)).is_some_and(|line| line.succeeded.is_some())
+    }
+
     /// Writes to the board what keeps the database from being backed up, each with what mends it, until the engine stops: settings and
     /// rights may change at any time.
     pub(crate) async fn look(self: Arc<Self>, context: Context) {
         let words = |problem: &Problem| format!("{}: {}", problem.what, problem.remedy);
         while !context.stop.is_cancelled() {
             // Where the database does not answer, what is known of it stays: following its log says so.
-            if let Ok(problems) = self.database.problems(&context).await {
+            if let Ok(mut problems) = self.database.problems(&context).await {
+                let passed = versions::passed(&self.work);
+                problems.retain(|it| !matches!(&it.mend, Mend::RestoreTest(release) if passed.contains(release)));
                 let (warnings, wrong): (Vec<Problem>, Vec<Problem>) =
                     problems.into_iter().partition(|it| it.is_warning);
                 self.board.change(self.name(), Kind::Log, |line| {
@@ -273,28 +293,50 @@ impl Job {
         restore_tests::run(&*self, &context).await;
     }
 
-    /// An instant, each one of all that can be restored as likely as any other; and how old the newest of them is.
-    async fn random_instant(&self, context: &Context) -> Result<(Time, Span), DatabaseError> {
-        let catalog = Catalog::read(&self.repository, self.name()).await?;
-        let stretches = restorable(&self.repository, &catalog).await?;
-        let length = |from: Time, through: Time| through.since(from).micros().max(0).unsigned_abs();
-        let all: u64 = stretches.iter().map(|stretch| length(stretch.from, stretch.through)).sum();
-        if stretches.is_empty() {
-            return Err(DatabaseError::Unreachable("there is no base yet: nothing can be restored".into()));
+    /// How much would be lost if this host burnt now: how old the newest instant is that a copy elsewhere can be restored to.
+    async fn lost(&self, now: Time) -> Result<Span, DatabaseError> {
+        let mut newest = None;
+        for copy in self.elsewhere.counting(&self.repository) {
+            let alone = Arc::new(self.repository.only(copy));
+            // A copy that can't be read has nothing.
+            let Ok(catalog) = Catalog::read(&alone, self.name()).await else { continue };
+            let stretches = restorable(&alone, &catalog).await.unwrap_or_default();
+            newest = newest.max(stretches.iter().map(|stretch| stretch.through).max());
         }
-        let newest = stretches.iter().map(|stretch| stretch.through).max();
-        let lost = newest.map_or(Span::ZERO, |newest| context.clock.now().since(newest).max(Span::ZERO));
-        let mut at = context.random.number() % all.max(1);
-        for stretch in &stretches {
-            let length = length(stretch.from, stretch.through);
-            if at < length {
-                let micros = stretch.from.micros().saturating_add(i64::try_from(at).unwrap_or(0));
-                return Ok((Time::from_micros(micros), lost));
-            }
-            at -= length;
-        }
-        Ok((stretches[0].from, lost))
+        let nothing = "no copy away from this host has anything that can be restored";
+        let newest = newest.ok_or_else(|| DatabaseError::Unreachable(nothing.into()))?;
+        Ok(now.since(newest).max(Span::ZERO))
     }
+
+    /// Remembers that a restore test has passed with the release that a base is of.
+    async fn trust_release(&self, set: &str) {
+        let Ok(catalog) = Catalog::read(&self.repository, self.name()).await else { return };
+        if let Some(entry) = catalog.sets.iter().find(|entry| entry.manifest.set == *set) {
+            let (engine, version) = (&entry.manifest.engine, &entry.manifest.engine_version);
+            versions::remember(&self.work, &versions::release(engine, version));
+        }
+    }
+}
+
+/// An instant, each one of all that can be restored as likely as any other.
+async fn random_instant(context: &Context, repository: &Arc<Repository>, backup: &str) -> Result<Time, DatabaseError> {
+    let catalog = Catalog::read(repository, backup).await?;
+    let stretches = restorable(repository, &catalog).await?;
+    let length = |from: Time, through: Time| through.since(from).micros().max(0).unsigned_abs();
+    let all: u64 = stretches.iter().map(|stretch| length(stretch.from, stretch.through)).sum();
+    let Some(first) = stretches.first() else {
+        return Err(DatabaseError::Unreachable("there is no base yet: nothing can be restored".into()));
+    };
+    let mut at = context.random.number() % all.max(1);
+    for stretch in &stretches {
+        let length = length(stretch.from, stretch.through);
+        if at < length {
+            let micros = stretch.from.micros().saturating_add(i64::try_from(at).unwrap_or(0));
+            return Ok(Time::from_micros(micros));
+        }
+        at -= length;
+    }
+    Ok(first.from)
 }
 
 impl RestoreTests for Job {
@@ -330,12 +372,16 @@ impl RestoreTests for Job {
         let mut tested = Tested {
             backup: self.name().to_owned(),
             to: to.unwrap_or_else(|| context.clock.now()),
+            copy: None,
             set: None,
             error: None,
             checks: Vec::new(),
             bytes: 0,
             took: Span::ZERO,
         };
+        // From one copy alone: what another one has hides nothing of it.
+        let (repository, copy) = in_turn(&self.repository, &self.work);
+        tested.copy = Some(copy.clone());
         let (mut lost, mut notes, mut is_of_instant) = (Span::ZERO, Vec::new(), to.is_some());
         let restored = async {
             remove_folder(&folder).await?;
@@ -343,19 +389,20 @@ impl RestoreTests for Job {
             remove_folder(&scratch).await?;
             let watcher = OnBoard { board: &self.board, name: self.name(), kind: Kind::Restore };
             let mut doubts = String::new();
+            lost = self.lost(context.clock.now()).await?;
             for _ in 0..if to.is_some() { 1 } else { INSTANTS_MAX } {
                 if to.is_none() {
-                    (tested.to, lost) = self.random_instant(context).await?;
+                    tested.to = random_instant(context, &repository, self.name()).await?;
                     is_of_instant = true;
                 }
                 let (into, work) = (folder.clone(), scratch.clone());
                 let restored =
-                    sources::restore(context, &self.repository, self.name(), tested.to, &into, &work, &watcher).await;
+                    sources::restore(context, &repository, self.name(), tested.to, &into, &work, &watcher).await;
                 let asked = match &restored {
                     Ok(restored) if restored.doubts.is_empty() => {
                         let remembered = self.work.join(CANARY);
                         let of = (&self.settings, Some(remembered.as_path()));
-                        sources::check(context, &self.repository, of, restored, &work, &watcher).await
+                        sources::check(context, &repository, of, restored, &work, &watcher).await
                     }
                     _ => Ok(Asked::default()),
                 };
@@ -380,13 +427,16 @@ impl RestoreTests for Job {
                     tracing::error!(backup = self.name(), "the newest base is of no use: another one is taken");
                     self.base_now.notify_one();
                 }
-                tested.set = Some(restored.set);
                 tested.bytes = restored.bytes;
-                tested.error = checks::failure(&asked.checks);
+                tested.error = checks::failure(&asked.checks).map(|error| from_copy(&copy, &error));
+                if tested.error.is_none() {
+                    self.trust_release(&restored.set).await;
+                }
+                tested.set = Some(restored.set);
                 tested.checks = asked.checks;
                 notes = asked.notes;
             }
-            Err(error) => tested.error = Some(error.to_string()),
+            Err(error) => tested.error = Some(from_copy(&copy, &error)),
         }
         tested.took = context.clock.monotonic().since(began);
         Outcome { tested, lost, notes, is_of_instant }
@@ -444,6 +494,9 @@ pub(crate) async fn until(context: &Context, board: &Board, of: (&str, Kind), du
         }
     }
 }
+
+#[cfg(test)]
+mod by_itself;
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -589,9 +642,10 @@ pub(crate) mod tests {
             database,
             repository: Arc::clone(repository),
             board: Arc::default(),
+            elsewhere: Arc::default(),
             restore_every: Span::from_days(1),
             work: folder.to_owned(),
-            base_now: Notify::new(),
+            base_now: Arc::default(),
             test_now: Notify::new(),
         })
     }

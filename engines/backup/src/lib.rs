@@ -6,6 +6,7 @@
 //! [`sealed`] makes encrypted objects of both; [`objects`] keeps them, at each copy.
 //! Back: [`sealed::Catalog`] says what there is, the source plays it to the second that was asked for.
 
+mod abilities;
 mod bases;
 mod blank;
 mod board;
@@ -19,17 +20,20 @@ mod config;
 pub mod database;
 mod dependents;
 mod door;
+mod elsewhere;
 mod events;
 mod expiry;
 mod failed;
 mod figures;
 pub mod files;
 mod files_job;
+mod inspection;
 mod job;
 mod mariadb;
 pub mod objects;
 mod open;
 mod owner;
+mod pace;
 mod postgres;
 mod residency;
 mod restorable;
@@ -41,6 +45,7 @@ pub mod sealed;
 mod slots;
 mod sources;
 mod statement;
+mod versions;
 mod work;
 
 pub use canary::{CanaryTable, Row as CanaryRow};

@@ -25,7 +25,23 @@ pub struct Restorable {
 /// # Errors
 /// No copy answers, or the end of a log is whole at none.
 pub async fn restorable(repository: &Arc<Repository>, catalog: &Catalog) -> Result<Vec<Restorable>, DatabaseError> {
-    let mut stretches: Vec<Restorable> = Vec::new();
+    Ok(reach(repository, catalog).await?.stretches)
+}
+
+/// How far the bases of a backup lead.
+pub(crate) struct Reached {
+    /// What can be restored.
+    pub(crate) stretches: Vec<Restorable>,
+    /// Bases of no use, with the reason.
+    pub(crate) unusable: Vec<(String, String)>,
+}
+
+/// How far the bases of a backup lead; one that lies in the stretch of another is not followed.
+///
+/// # Errors
+/// No copy answers, or the end of a log is whole at none.
+pub(crate) async fn reach(repository: &Arc<Repository>, catalog: &Catalog) -> Result<Reached, DatabaseError> {
+    let (mut stretches, mut unusable): (Vec<Restorable>, Vec<(String, String)>) = (Vec::new(), Vec::new());
     let mut sets: Vec<_> = catalog.sets.iter().map(|entry| &entry.manifest).collect();
     sets.sort_by_key(|set| set.consistent_at);
     for set in sets {
@@ -40,8 +56,11 @@ pub async fn restorable(repository: &Arc<Repository>, catalog: &Catalog) -> Resu
                 let first = Time::from_secs(from.micros().div_euclid(1_000_000) + 1);
                 stretches.push(Restorable { log: log.clone(), from: first.min(through), through });
             }
-            Err(why) => tracing::debug!(set = set.set, why, "a base is of no use"),
+            Err(why) => {
+                tracing::debug!(set = set.set, why, "a base is of no use");
+                unusable.push((set.set.clone(), why));
+            }
         }
     }
-    Ok(stretches)
+    Ok(Reached { stretches, unusable })
 }

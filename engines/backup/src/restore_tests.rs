@@ -2,6 +2,7 @@
 //! it said that what is backed up can be restored.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use engine::Context;
 use event::evidence::Restored;
@@ -13,6 +14,7 @@ use crate::config::{BACKUP_FAILING, Kind};
 use crate::events::{Detail, Tested};
 use crate::failed::FailedInstants;
 use crate::job::{AGAIN_MIN, FIRST_TEST_AFTER, read_time, twice, until};
+use crate::sealed::Repository;
 
 /// What a test has shown.
 pub(crate) struct Outcome {
@@ -70,6 +72,28 @@ pub(crate) async fn run(of: &impl RestoreTests, context: &Context) {
     }
 }
 
+/// The file that names the copy from which all was restored last, in the folder of the backup.
+const LAST_COPY: &str = "tested-copy";
+
+/// The copy whose turn it is to be restored from, alone, and its name: the one behind that from which all was restored last. One that
+/// misses something has no turn, while there are others: that it does is said elsewhere.
+pub(crate) fn in_turn(repository: &Repository, work: &Path) -> (Arc<Repository>, String) {
+    let states = repository.states();
+    let last = std::fs::read_to_string(work.join(LAST_COPY)).unwrap_or_default();
+    let last = states.iter().position(|state| state.name == last.trim());
+    let next = last.map_or(0, |last| last + 1);
+    let order = (0..states.len()).map(|step| (next + step) % states.len());
+    let is_whole = |at: &usize| states[*at].error.is_none() && repository.has_all(*at);
+    let turn = order.clone().find(is_whole).or_else(|| order.clone().next()).unwrap_or(0);
+    let name = states.get(turn).map(|state| state.name.clone()).unwrap_or_default();
+    (Arc::new(repository.only(turn)), name)
+}
+
+/// What failed, with the copy that it was restored from.
+pub(crate) fn from_copy(copy: &str, error: &impl std::fmt::Display) -> String {
+    format!("from the copy `{copy}`: {error}")
+}
+
 /// The file that says when all was restored last, in the folder of the backup.
 const TESTED: &str = "tested";
 
@@ -108,7 +132,8 @@ async fn round(of: &impl RestoreTests, context: &Context, failed: &mut FailedIns
     }
     let drawn = one(of, context, failed, None).await?;
     let passed = drawn.tested.error.is_none();
-    let note = format!("{} was restored in {}", drawn.tested.to, drawn.tested.took.coarse());
+    let copy = drawn.tested.copy.clone().unwrap_or_default();
+    let note = format!("{} was restored from `{copy}` in {}", drawn.tested.to, drawn.tested.took.coarse());
     of.board().change(of.name(), Kind::Restore, |line| {
         line.doing = None;
         if passed {
@@ -124,6 +149,9 @@ async fn round(of: &impl RestoreTests, context: &Context, failed: &mut FailedIns
     let now = context.clock.now();
     if let Err(error) = std::fs::write(of.work().join(TESTED), now.to_rfc3339()) {
         tracing::warn!(%error, "when a restore test was made can't be written down");
+    }
+    if let Err(error) = std::fs::write(of.work().join(LAST_COPY), copy) {
+        tracing::warn!(%error, "from which copy a restore test was made can't be written down");
     }
     of.board().succeeded(of.name(), Kind::Restore, now);
     if let Some(probe) = Kind::Restore.probe(of.name()) {
@@ -172,6 +200,7 @@ mod tests {
 
     use super::*;
     use crate::config::{SecretPlace, Settings};
+    use crate::inspection::tests::Shelf;
     use crate::job::tests::settings;
 
     fn at(second: i64) -> Time {
@@ -213,7 +242,7 @@ mod tests {
             let is_hole = self.holes.lock().expect("no panic").contains(&to);
             let error = is_hole.then(|| "a piece is missing".to_owned());
             let (checks, bytes, took) = (Vec::new(), 1, Span::from_secs(1));
-            let tested = Tested { backup: "shop".into(), to, set: None, error, checks, bytes, took };
+            let tested = Tested { backup: "shop".into(), to, copy: None, set: None, error, checks, bytes, took };
             Outcome { tested, lost: Span::ZERO, notes: Vec::new(), is_of_instant: true }
         }
     }
@@ -299,5 +328,22 @@ mod tests {
         context.stop.cancel();
         assert_eq!(holed.round(&context, true).await, (None, None));
         assert!(FailedInstants::read(holed.work()).is_empty());
+    }
+
+    /// BK-5: each copy has its turn, and one that misses something has none while there is another.
+    #[tokio::test]
+    async fn copies_are_restored_from_in_turn() {
+        let shelf = Shelf::new();
+        let work = shelf.folder.path().join("state");
+        let turn = || in_turn(&shelf.repository, &work).1;
+        assert_eq!([turn(), turn()], ["near", "near"], "until it has passed");
+        std::fs::write(work.join(LAST_COPY), "near").expect("written");
+        assert_eq!(turn(), "far");
+        assert_eq!(in_turn(&shelf.repository, &work).0.copies()[0].name, "far", "and alone");
+        std::fs::rename(shelf.folder.path().join("far"), shelf.folder.path().join("away")).expect("moved");
+        shelf.base(4).await;
+        assert_eq!(turn(), "near", "that the other misses something is said elsewhere");
+        std::fs::write(work.join(LAST_COPY), "far").expect("written");
+        assert_eq!(turn(), "near");
     }
 }

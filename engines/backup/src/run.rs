@@ -11,18 +11,23 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::task::JoinSet;
 
+use crate::abilities;
 use crate::board::Board;
 use crate::config::{
-    BACKUP_FAILING, COPIES_TOGETHER, COPIES_UNEQUAL, COPY_ELSEWHERE, Desired, Kind, LOG_BROKEN, Settings,
+    BACKUP_DAMAGED, BACKUP_FAILING, COPIES_TOGETHER, COPIES_UNEQUAL, COPY_ELSEWHERE, Desired, Kind, LOG_BROKEN,
+    Settings,
 };
 use crate::door::{BackupDoor, Order, Wish};
+use crate::elsewhere::Elsewhere;
 use crate::events::Detail;
 use crate::failed::FailedInstants;
 use crate::figures::Figures;
 use crate::files::Lease;
 use crate::files_job::FilesJob;
-use crate::job::Job;
+use crate::inspection::{Inspection, Inspector, Of, PARTS};
+use crate::job::{Job, read_time};
 use crate::open::open;
+use crate::pace::Pace;
 use crate::residency;
 use crate::sealed::{Levelled, Repository, RepositoryError};
 use crate::slots;
@@ -35,6 +40,10 @@ const TURN: Duration = Duration::from_secs(5);
 const LEVEL_EVERY: Duration = Duration::from_mins(15);
 /// How long a repository that can't be opened is left alone.
 const OPEN_AGAIN: Span = Span::from_secs(30);
+/// The file that says when the repository key was last shown to be kept elsewhere.
+const KEY_SHOWN: &str = "key-shown";
+/// How long that counts.
+const KEY_SHOWN_FOR: Span = Span::from_days(366);
 /// Orders that wait.
 const ORDERS_MAX: usize = 16;
 
@@ -127,6 +136,8 @@ struct Session<'a> {
     open_at: Option<Time>,
     repository: Option<Arc<Repository>>,
     work: JoinSet<()>,
+    /// The copies that do not burn with this host.
+    elsewhere: Arc<Elsewhere>,
     jobs: Vec<Arc<Job>>,
     file_jobs: Vec<Arc<FilesJob>>,
     stop: CancellationToken,
@@ -145,6 +156,7 @@ impl<'a> Session<'a> {
             open_at: Some(context.clock.now()),
             repository: None,
             work: JoinSet::new(),
+            elsewhere: Arc::default(),
             jobs: Vec::new(),
             file_jobs: Vec::new(),
             stop: context.stop.child_token(),
@@ -198,6 +210,8 @@ impl<'a> Session<'a> {
             Ok(repository) => {
                 self.open_at = None;
                 self.closed = None;
+                self.elsewhere.look(&self.settings).await;
+                repository.all_behind();
                 self.start(&repository);
                 self.repository = Some(repository);
             }
@@ -215,14 +229,25 @@ impl<'a> Session<'a> {
 
     fn start(&mut self, repository: &Arc<Repository>) {
         let context = Context { stop: self.stop.clone(), ..self.context.clone() };
+        let pace = Arc::new(Pace::new(self.stop.clone()));
+        let inspector = |name: &str, of: Of, work: &std::path::Path, base_now: &Arc<Notify>| Inspector {
+            name: name.to_owned(),
+            of,
+            repository: Arc::clone(repository),
+            board: Arc::clone(&self.engine.board),
+            remembered: work.join("checked"),
+            pace: Arc::clone(&pace),
+            base_now: Arc::clone(base_now),
+        };
         for (settings, database) in sources::databases(&self.settings, &self.engine.state) {
             let job = Arc::new(Job {
                 database,
                 repository: Arc::clone(repository),
                 board: Arc::clone(&self.engine.board),
+                elsewhere: Arc::clone(&self.elsewhere),
                 restore_every: self.settings.restore_every,
                 work: self.engine.state.join(&settings.name),
-                base_now: Notify::new(),
+                base_now: Arc::default(),
                 test_now: Notify::new(),
                 settings,
             });
@@ -232,6 +257,8 @@ impl<'a> Session<'a> {
             self.work.spawn(Arc::clone(&job).look(context.clone()));
             self.work.spawn(Arc::clone(&job).follow(context.clone()));
             self.work.spawn(Arc::clone(&job).bases(context.clone()));
+            let inspector = inspector(&job.settings.name, Of::Database, &job.work, &job.base_now);
+            self.work.spawn(inspector.tend(context.clone()));
             if let Some(canary) = job.settings.canary.clone() {
                 self.work.spawn(Arc::clone(&job).canary(canary, context.clone()));
             }
@@ -242,10 +269,11 @@ impl<'a> Session<'a> {
                 files: sources::files(settings),
                 repository: Arc::clone(repository),
                 board: Arc::clone(&self.engine.board),
+                elsewhere: Arc::clone(&self.elsewhere),
                 restore_every: self.settings.restore_every,
                 state: self.engine.state.clone(),
                 work: self.engine.state.join(&settings.name),
-                take_now: Notify::new(),
+                take_now: Arc::default(),
                 test_now: Notify::new(),
                 settings: settings.clone(),
             });
@@ -253,11 +281,15 @@ impl<'a> Session<'a> {
             FailedInstants::read(&job.work).show(&self.engine.board, &job.settings.name);
             self.file_jobs.push(Arc::clone(&job));
             self.work.spawn(Arc::clone(&job).take(context.clone()));
+            let inspector = inspector(&job.settings.name, Of::Files(job.files.clone()), &job.work, &job.take_now);
+            self.work.spawn(inspector.tend(context.clone()));
             self.work.spawn(job.tests(context.clone()));
         }
         let board = Arc::clone(&self.engine.board);
         self.work.spawn(reside(self.settings.clone(), Arc::clone(&board), context.clone()));
-        self.work.spawn(level(Arc::clone(repository), board, context));
+        self.work.spawn(try_out(self.settings.clone(), Arc::clone(&board), context.clone()));
+        let elsewhere = (self.settings.clone(), Arc::clone(&self.elsewhere));
+        self.work.spawn(level(Arc::clone(repository), board, elsewhere, context));
     }
 
     /// Writes to the board which copies are left alone.
@@ -303,6 +335,7 @@ impl<'a> Session<'a> {
         let mut seen = Seen::default();
         let lines = self.engine.board.lines();
         let (copies_wrong, away) = (!self.copies_wrong().is_empty(), self.all_away());
+        let (inspections, now) = (self.engine.board.inspections(), self.context.clock.now());
         let residency = self.engine.board.residency();
         let (elsewhere, together) =
             residency.as_ref().map_or((false, false), |seen| (!seen.elsewhere.is_empty(), !seen.together.is_empty()));
@@ -317,13 +350,28 @@ impl<'a> Session<'a> {
                 }
                 // A gap may have been open before a restart: it is not over because nobody has looked yet.
                 let is_broken = if kind == Kind::Log { self.engine.board.is_broken(name) } else { Some(false) };
+                let inspection = inspections.get(name);
+                let is_checked = inspection.is_some_and(|found| found.is_known(now));
+                // The same of damage: whoever has not looked does not say that there is none.
+                let is_damaged = match inspection.map(Inspection::is_well) {
+                    _ if kind != Kind::Full => Some(false),
+                    Some(false) => Some(true),
+                    _ => is_checked.then_some(false),
+                };
                 let findings = [
                     (BACKUP_FAILING, Some(is_failing)),
                     (COPIES_UNEQUAL, Some(kind == Kind::Full && copies_wrong)),
+                    (BACKUP_DAMAGED, is_damaged),
                     (COPY_ELSEWHERE, Some(kind == Kind::Full && elsewhere)),
                     (COPIES_TOGETHER, Some(kind == Kind::Full && together)),
                     (LOG_BROKEN, is_broken),
                 ];
+                if kind == Kind::Full
+                    && !is_checked
+                    && let Ok(finding) = BACKUP_DAMAGED.parse()
+                {
+                    seen.unknown.push((finding, probe.clone()));
+                }
                 if is_unknown
                     && kind == Kind::Full
                     && let Ok(finding) = COPY_ELSEWHERE.parse()
@@ -361,6 +409,17 @@ impl<'a> Session<'a> {
             .then(|| format!("nothing leaves this host: {}", failing.join("; ")))
     }
 
+    /// What is to be known of a log that would burn with this host.
+    fn burns(&self, kind: Kind) -> Option<String> {
+        let repository = self.repository.as_ref().filter(|_| kind == Kind::Log)?;
+        if self.elsewhere.is_none() {
+            return Some("every copy is on a disk of this host, and burns with it".to_owned());
+        }
+        let behind =
+            "no copy away from this host has all of it: what it has counts from the instant before it missed something";
+        (!self.elsewhere.has_all(repository)).then(|| behind.to_owned())
+    }
+
     /// What a finding is about, for the team.
     fn words(&self, finding: &FindingId, probe: &ProbeId) -> Option<String> {
         let (lines, broken) = (self.engine.board.lines(), self.engine.board.broken());
@@ -368,6 +427,7 @@ impl<'a> Session<'a> {
         match finding.as_str() {
             BACKUP_FAILING => line.failing().or_else(|| self.all_away()),
             LOG_BROKEN => broken.get(name).cloned(),
+            BACKUP_DAMAGED => Some(self.engine.board.inspections().get(name)?.words().join("; ")),
             COPY_ELSEWHERE => Some(self.engine.board.residency()?.elsewhere.join("; ")),
             COPIES_TOGETHER => Some(self.engine.board.residency()?.together.join("; ")),
             _ => Some(self.copies_wrong().join("; ")),
@@ -381,11 +441,12 @@ impl<'a> Session<'a> {
                 Err(error) => Reply::error(503, &format!("it can't be recorded: {error}")),
             },
             Wish::Status => Reply::json(&self.status()),
+            Wish::KeyShown { identity } => self.key_shown(identity),
             Wish::Run { name, kind } => {
                 let job = self.jobs.iter().find(|job| job.settings.name == *name);
                 let files = self.file_jobs.iter().find(|job| job.settings.name == *name);
-                let asked = job.map(|job| (&job.base_now, &job.test_now));
-                let Some((take, test)) = asked.or(files.map(|job| (&job.take_now, &job.test_now))) else {
+                let asked = job.map(|job| (&*job.base_now, &job.test_now));
+                let Some((take, test)) = asked.or(files.map(|job| (&*job.take_now, &job.test_now))) else {
                     let why = self.closed.clone().unwrap_or_else(|| format!("there is no backup of the name `{name}`"));
                     return Reply::error(404, &why);
                 };
@@ -395,10 +456,40 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Writes down that the key was shown.
+    fn key_shown(&self, identity: &str) -> Reply {
+        let Some(repository) = &self.repository else {
+            return Reply::error(503, self.closed.as_deref().unwrap_or("the repository is not open yet"));
+        };
+        if repository.key().identity() != identity {
+            return Reply::error(409, "the agent uses another repository key");
+        }
+        let now = self.context.clock.now().to_rfc3339();
+        match std::fs::write(self.engine.state.join(KEY_SHOWN), &now) {
+            Ok(()) => Reply::json(&json!({ "shown": now })),
+            Err(error) => Reply::error(500, &format!("the agent can't write it down: {error}")),
+        }
+    }
+
+    /// What is to be known of the repository key; nothing while it was shown within a year.
+    fn key_warning(&self, shown: Option<Time>) -> Option<String> {
+        let asks = "show the one that is kept elsewhere to `garant backup key check`: without it no backup can be read once this \
+                    host is gone";
+        match shown {
+            None => Some(format!("nobody has shown yet that the repository key is kept elsewhere: {asks}")),
+            Some(at) if self.context.clock.now().since(at) > KEY_SHOWN_FOR => {
+                Some(format!("the repository key was last shown more than a year ago, at {at}: {asks}"))
+            }
+            Some(_) => None,
+        }
+    }
+
     fn status(&self) -> Value {
         let residency = self.engine.board.residency().unwrap_or_default();
         let lines = self.engine.board.lines();
         let (broken, canaries) = (self.engine.board.broken(), self.engine.board.canaries());
+        let inspections = self.engine.board.inspections();
+        let key_shown = read_time(&self.engine.state.join(KEY_SHOWN));
         let away = self.all_away();
         let backups = self.settings.backups().map(|(name, service, kinds)| {
             let away = &away;
@@ -410,7 +501,7 @@ impl<'a> Session<'a> {
                     "error": line.failing().or_else(|| away.clone().filter(|_| kind == Kind::Log)),
                     "doing": line.doing,
                     "due": line.due.map(Time::to_rfc3339),
-                    "notes": line.notes,
+                    "notes": line.notes.iter().cloned().chain(self.burns(kind)).collect::<Vec<_>>(),
                 }))
             });
             json!({
@@ -419,6 +510,14 @@ impl<'a> Session<'a> {
                 "kinds": kinds.collect::<Vec<_>>(),
                 "log_broken": broken.get(name),
                 "canary_wrong": canaries.get(name),
+                "check": inspections.get(name).map(|found| json!({
+                    "at": found.at.map(Time::to_rfc3339),
+                    "parts": found.parts,
+                    "of": PARTS,
+                    "read": found.read,
+                    "wrong": found.words(),
+                    "unseen": found.unseen,
+                })),
             })
         });
         json!({
@@ -429,6 +528,9 @@ impl<'a> Session<'a> {
             "copies_elsewhere": residency.elsewhere,
             "copies_together": residency.together,
             "copies_unknown": residency.unknown,
+            "copies_lack": self.engine.board.lacking(),
+            "key_shown": key_shown.map(Time::to_rfc3339),
+            "key_warning": self.key_warning(key_shown),
             "closed": self.closed,
             "now": self.context.clock.now().to_rfc3339(),
         })
@@ -466,14 +568,35 @@ async fn reside(settings: Settings, board: Arc<Board>, context: Context) {
     }
 }
 
+/// Tries out what the buckets can do, until each has answered.
+async fn try_out(settings: Settings, board: Arc<Board>, context: Context) {
+    let mut left = settings.copies;
+    let mut tick = tokio::time::interval(LEVEL_EVERY);
+    while !left.is_empty() {
+        tokio::select! {
+            () = context.stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        for (copy, lacking) in abilities::of_copies(&mut left, &context).await {
+            board.lacks(copy, lacking);
+        }
+    }
+}
+
 /// Compares the copies, and brings to each what it lacks, until the engine stops.
-async fn level(repository: Arc<Repository>, board: Arc<Board>, context: Context) {
+async fn level(
+    repository: Arc<Repository>,
+    board: Arc<Board>,
+    (settings, elsewhere): (Settings, Arc<Elsewhere>),
+    context: Context,
+) {
     let mut tick = tokio::time::interval(LEVEL_EVERY);
     loop {
         tokio::select! {
             () = context.stop.cancelled() => return,
             _ = tick.tick() => {}
         }
+        elsewhere.look(&settings).await;
         let (wrong, copied) = match level_once(&repository).await {
             Ok(levelled) => (wrong_with(&levelled), levelled.copied),
             Err(error) => (vec![error.to_string()], 0),
@@ -500,3 +623,6 @@ fn wrong_with(levelled: &Levelled) -> Vec<String> {
     wrong.extend(levelled.errors.iter().take(5).map(ToString::to_string));
     wrong
 }
+
+#[cfg(test)]
+mod tests;

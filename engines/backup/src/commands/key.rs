@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, value_parser};
 use engine::Failure;
-use engine::command::CommandContext;
+use engine::command::{CommandContext, Question};
 
-use super::{name, name_argument, policy_flags, settings};
+use super::{agent_flag, name, name_argument, policy_flags, settings};
+use crate::door::{API, Wish};
 use crate::files::password;
 use crate::sealed::RepositoryKey;
 
@@ -35,10 +36,13 @@ pub(super) fn arguments() -> clap::Command {
             )
             .arg(name_argument()),
         )
-        .subcommand(policy_flags(
-            clap::Command::new("check")
-                .about("Read a key from standard input, and say whether it opens this repository"),
-        ))
+        .subcommand(
+            policy_flags(
+                clap::Command::new("check")
+                    .about("Read a key from standard input, and say whether it opens this repository"),
+            )
+            .arg(agent_flag()),
+        )
 }
 
 pub(super) fn run(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
@@ -98,6 +102,11 @@ fn check(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, F
     let kept = kept(matches, context)?;
     if kept.identity() == given.identity() {
         context.line(&format!("it is the key of this repository, {}", given.identity()));
+        let question = Question::post(API).segment("run").json(&Wish::KeyShown { identity: given.identity() })?;
+        let told = context.ask_agent(matches.get_one::<PathBuf>("agent").map(PathBuf::as_path), question);
+        if let Err(failure) = told.and_then(|answer| answer.accepted("the agent does not write it down")) {
+            context.note(&format!("that it was shown is written down nowhere: {failure}"));
+        }
         return Ok(0);
     }
     Err(Failure::new(format!(

@@ -1,8 +1,6 @@
 //! `garant backup list`, `explain` and `check`: read the repository itself.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::ArgMatches;
 use engine::command::{CommandContext, Style};
@@ -14,6 +12,7 @@ use serde_json::json;
 use super::show::{self, Item};
 use super::{bytes, json_flag, known, name, name_argument, policy_flags, reading_flag, wants_json, with_repository};
 use crate::config::{PlaceSettings, SAME_HOST, Settings};
+use crate::elsewhere::is_of_this_host;
 use crate::files::{Share, Snapshot};
 use crate::restorable::{Restorable, restorable};
 use crate::sealed::{Catalog, Repository};
@@ -157,22 +156,6 @@ async fn stretches(
     let snapshots = snapshots(context, settings, repository, wanted).await?;
     stretches.extend(snapshots.into_iter().map(|it| Restorable { log: None, from: it.at, through: it.at }));
     Ok(stretches)
-}
-
-/// Kinds of file systems whose data are on another machine (statfs(2)): NFS, SMB, CIFS, Ceph, AFS, 9P, and FUSE, as sshfs.
-const OF_OTHERS: [i64; 8] =
-    [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400, 0x5346_414f, 0x0102_1997, 0x6573_5546];
-
-/// How long the kind of a file system is waited for.
-const LOOKED_WITHIN: Duration = Duration::from_secs(5);
-
-/// Whether a directory is on a disk of this host. One that can't be looked at is taken for one.
-async fn is_of_this_host(path: &Path) -> bool {
-    let path = path.to_owned();
-    // A file system that hangs does so here too.
-    let looked = tokio::task::spawn_blocking(move || rustix::fs::statfs(&path));
-    let Ok(Ok(Ok(kind))) = tokio::time::timeout(LOOKED_WITHIN, looked).await else { return true };
-    !OF_OTHERS.contains(&(kind.f_type & 0xffff_ffff))
 }
 
 /// What would be left at one copy.

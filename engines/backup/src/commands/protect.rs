@@ -24,7 +24,8 @@ use self::key::KeyFile;
 use self::place::NewCopy;
 use self::server::{Engine, Server};
 use super::{POLICY, agent_flag, json_flag};
-use crate::config::{Config, Connection, Settings};
+use crate::abilities;
+use crate::config::{Config, Connection, PlaceSettings, Settings};
 use crate::database::{Mend, Problem};
 
 /// How often the rights of a user are given and looked at again: a user first, then what it may do.
@@ -153,7 +154,8 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
     })?;
     let after = After::judged(wish.policy, text, command)?;
     let problems = wish.problems(&after.judged, command)?;
-    let mut report = Report { wish: &wish, problems: &problems, diff: String::new(), key: None, after: &after };
+    let mut report =
+        Report { wish: &wish, problems: &problems, diff: String::new(), key: None, after: &after, lacking: Vec::new() };
     let is_ready = problems.iter().all(|problem| problem.is_warning);
     if !is_ready && !flag("dry-run") {
         report.show_problems(command);
@@ -181,6 +183,7 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
     }
     let asks = !flag("json");
     agreed(&wish, asks, command)?;
+    report.lacking = after.tried(&before, command)?;
     let watched = wait::Watched::begin(&wish, &after, before.settings.is_some(), command);
     let shows = asks && command.prompts();
     if let Some(ids) = after.judged.agent_ids {
@@ -454,6 +457,25 @@ impl After {
         let settings = config.settings().cloned().ok_or_else(|| Failure::new("the policy would have no [backup]"))?;
         Ok(Self { text, judged, settings, missing: config.warnings() })
     }
+
+    /// Tries out the buckets that were not there before, and says what they lack.
+    fn tried(&self, before: &Before, command: &dyn CommandContext) -> Result<Vec<String>, Failure> {
+        let known = before.settings.as_ref().map_or(&[][..], |settings| &settings.copies);
+        let context = command.means()?;
+        let mut lacking = Vec::new();
+        for copy in self.settings.copies.iter().filter(|copy| !known.contains(copy)) {
+            let PlaceSettings::S3(bucket) = &copy.place else { continue };
+            let mut found = None;
+            command.wait(Box::pin(async { found = Some(abilities::lacking(bucket, &context).await) }))?;
+            let found = found.ok_or_else(|| Failure::new("the bucket was not tried out"))?.map_err(|error| {
+                Failure::new(format!("the bucket {} can't be used; nothing is changed", bucket.bucket))
+                    .because(&error)
+                    .remedy("make it, and let the identity add, read, list and lock")
+            })?;
+            lacking.extend(found.into_iter().map(|lacks| format!("the copy `{}`: {lacks}", copy.name)));
+        }
+        Ok(lacking)
+    }
 }
 
 /// What is shown in the end.
@@ -463,6 +485,8 @@ struct Report<'a> {
     diff: String,
     key: Option<KeyFile>,
     after: &'a After,
+    /// What new buckets lack, as they were tried out.
+    lacking: Vec<String>,
 }
 
 impl Report<'_> {
@@ -504,7 +528,7 @@ impl Report<'_> {
             "diff": self.diff,
             "key": key.map(|key| json!({ "file": key.path, "identity": key.identity, "is_new": key.is_new })),
             "copies": self.after.settings.copies.iter().map(|copy| &copy.name).collect::<Vec<_>>(),
-            "missing": self.after.missing,
+            "missing": self.after.missing.iter().chain(&self.lacking).collect::<Vec<_>>(),
         });
         if let (Some(result), Some(more)) = (result.as_object_mut(), more.as_object()) {
             result.extend(more.clone());

@@ -42,7 +42,9 @@ pub(super) fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> 
     let status: Value = answer.accepted("the backup engine does not say how it is doing")?.json()?;
     let failing = items(&status, "backups").iter().flat_map(|backup| items(backup, "kinds"));
     let failing = failing.filter(|kind| kind.get("error").is_some_and(Value::is_string)).count();
+    let is_whole = |backup: &Value| backup.get("check").is_none_or(|check| items(check, "wrong").is_empty());
     let is_well = failing == 0
+        && items(&status, "backups").iter().all(is_whole)
         && ["copies_wrong", "copies_elsewhere", "slots_left"].iter().all(|key| items(&status, key).is_empty());
     if wants_json(matches) {
         context.json(&status);
@@ -72,6 +74,9 @@ pub(super) fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> 
                 context.line(&format!("  {:12} {}", "", printable(note.as_str().unwrap_or_default())));
             }
         }
+        if let Some(check) = backup.get("check").filter(|check| check.is_object()) {
+            checked(check, context);
+        }
         if let Some(broken) = backup.get("log_broken").and_then(Value::as_str) {
             let broken = context.painted(Style::Bad, &printable(broken));
             context.line(&format!("  {broken}"));
@@ -85,11 +90,16 @@ pub(super) fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> 
         let left = context.painted(Style::Bad, &printable(left.as_str().unwrap_or_default()));
         context.line(&left);
     }
+    if let Some(warning) = status.get("key_warning").and_then(Value::as_str) {
+        let warning = context.painted(Style::Doubtful, &printable(warning));
+        context.line(&format!("key: {warning}"));
+    }
     for (key, style) in [
         ("copies_wrong", Style::Bad),
         ("copies_elsewhere", Style::Bad),
         ("copies_together", Style::Doubtful),
         ("copies_unknown", Style::Doubtful),
+        ("copies_lack", Style::Doubtful),
     ] {
         for wrong in items(&status, key) {
             let wrong = context.painted(style, &printable(wrong.as_str().unwrap_or_default()));
@@ -97,6 +107,28 @@ pub(super) fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> 
         }
     }
     Ok(u8::from(!is_well))
+}
+
+/// When the last check was made, and what it found.
+fn checked(check: &Value, context: &mut dyn CommandContext) {
+    let (wrong, unseen) = (items(check, "wrong"), items(check, "unseen"));
+    let at = match text(check, "at") {
+        "" => context.painted(Style::Doubtful, "not yet"),
+        at if wrong.is_empty() => context.painted(Style::Good, &format!("whole at {at}")),
+        at => context.painted(Style::Bad, &format!("not whole at {at}")),
+    };
+    let of = check.get("of").and_then(Value::as_u64).unwrap_or(0);
+    let parts = check.get("parts").and_then(Value::as_object).into_iter().flatten();
+    let parts: Vec<String> = parts.map(|(copy, part)| format!("{copy} {part}")).collect();
+    let parts = if parts.is_empty() { String::new() } else { format!(", share of {of}: {}", parts.join(", ")) };
+    context.line(&format!("  {:12} {at}{parts}", "check"));
+    for wrong in wrong {
+        let wrong = context.painted(Style::Bad, &printable(wrong.as_str().unwrap_or_default()));
+        context.line(&format!("  {:12} {wrong}", ""));
+    }
+    for unseen in unseen {
+        context.line(&format!("  {:12} not looked at: {}", "", printable(unseen.as_str().unwrap_or_default())));
+    }
 }
 
 pub(super) fn run(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {

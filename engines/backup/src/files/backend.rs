@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 
 use super::words::handed;
+use crate::pace::Pace;
 use crate::sealed::{Repository, RepositoryError};
 
 /// Most bytes of whole packs that are kept in memory.
@@ -44,6 +45,8 @@ pub(super) struct Backend {
     recent: Mutex<VecDeque<(Id, Bytes)>>,
     /// What the library wants removed; `None` where nobody may remove anything.
     superseded: Option<Mutex<Superseded>>,
+    /// How fast is read, where that is bounded.
+    pace: Option<Arc<Pace>>,
     /// Bytes that were written.
     written: AtomicU64,
     /// Why something could not be written, the first time.
@@ -80,9 +83,15 @@ impl Backend {
             indexes: Mutex::default(),
             recent: Mutex::default(),
             superseded: None,
+            pace: None,
             written: AtomicU64::new(0),
             write_error: Mutex::default(),
         }
+    }
+
+    /// The same, which reads no faster than that, and no more once everybody is to stop.
+    pub(super) fn paced(self, pace: Arc<Pace>) -> Self {
+        Self { pace: Some(pace), ..self }
     }
 
     /// The same, for the server to destroy in: what is no longer needed is written down, and every copy has to answer and to take
@@ -226,7 +235,14 @@ impl Backend {
 
     fn get(&self, kind: FileType, id: &Id) -> Result<Bytes, RepositoryError> {
         let is_whole = |bytes: &Bytes| kind == FileType::Config || Id::new(Sha256::digest(bytes).into()) == *id;
-        self.wait(self.repository.get(&self.object(kind, id), None, is_whole))
+        let bytes = self.wait(self.repository.get(&self.object(kind, id), None, is_whole))?;
+        if let Some(pace) = &self.pace {
+            self.wait(pace.after(bytes.len() as u64));
+            if pace.has_ended() {
+                return Err(RepositoryError::Unusable("it was stopped before its end".into()));
+            }
+        }
+        Ok(bytes)
     }
 
     fn put(&self, kind: FileType, id: &Id, bytes: Bytes) -> Result<BTreeSet<usize>, RepositoryError> {

@@ -11,6 +11,7 @@ use super::open::open;
 use super::thread::{Thread, on_thread};
 use super::words::failed;
 use super::{Files, FilesError};
+use crate::pace::Pace;
 use crate::sealed::Repository;
 
 /// Most findings that are named.
@@ -81,6 +82,31 @@ impl Files {
         let single =
             (0..repository.copies().len()).map(|copy| self.backend(&Arc::new(repository.only(copy)))).collect();
         on_thread(context, watcher, move |thread| run(thread, &name, &all, single, share)).await
+    }
+}
+
+impl Files {
+    /// Whether all copies together have what the index and the snapshots say is there; says what they lack, in words.
+    ///
+    /// # Errors
+    /// No copy can be listed, or it was told to stop.
+    pub(crate) async fn reconcile(
+        &self,
+        context: &Context,
+        repository: &Arc<Repository>,
+        pace: &Arc<Pace>,
+    ) -> Result<Vec<String>, FilesError> {
+        self.check_name()?;
+        let runtime = tokio::runtime::Handle::current();
+        let backend = Arc::new(Backend::new(runtime, Arc::clone(repository), &self.name).paced(Arc::clone(pace)));
+        let name = self.name.clone();
+        let checked = on_thread(context, &(), move |thread| {
+            let snapshots: BTreeSet<_> = backend.listed(FileType::Snapshot)?.into_keys().collect();
+            let mut checked = FilesChecked::default();
+            of_copy(thread, &name, &backend, &snapshots, Share::None, "", &mut checked)?;
+            Ok(checked)
+        });
+        Ok(checked.await?.findings.into_iter().map(|finding| finding.what).collect())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The index of a repository, without what is gone.
 //!
-//! An index file says in which pack a chunk is. Where that pack is at no copy any more, the chunk must be stored again, and be read from
+//! An index file says in which pack a chunk is. Where that pack is whole at no copy any more, the chunk must be stored again, and be read from
 //! wherever else it is; and a pack that no index file names, which a backup that did not end has left, must not be counted on: nobody
 //! else would find it. So the library is shown the packs that are both named and there, and no others.
 
@@ -33,8 +33,10 @@ pub(super) fn indexed_ids(backend: &Backend, repository: Open) -> Result<Reposit
 fn show_known(backend: &Backend, repository: &Open) -> Result<(), FilesError> {
     backend.keep_indexes();
     let listed = backend.listed(FileType::Pack)?;
-    let is_there =
-        |pack: &Id, size: u32| listed.get(pack).is_some_and(|at| at.iter().any(|(_, found)| *found == u64::from(size)));
+    let is_there = |pack: &Id, size: u32| {
+        let is_listed = listed.get(pack).is_some_and(|at| at.iter().any(|(_, found)| *found == u64::from(size)));
+        is_listed && !backend.repository().is_distrusted(&backend.object(FileType::Pack, pack))
+    };
     let (mut known, mut gone) = (BTreeMap::new(), 0_u64);
     for index in repository.stream_files::<IndexFile>().map_err(failed)? {
         for pack in index.map_err(failed)?.1.packs {

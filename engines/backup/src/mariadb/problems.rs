@@ -6,10 +6,12 @@ use std::path::Path;
 use engine::Context;
 use event::Span;
 
+use super::base::ENGINE;
 use super::connection::{Connection, OpenError, own_name};
 use super::packets::ProtocolError;
 use super::{Asking as _, MariaDb};
 use crate::database::{DatabaseError, Mend, Problem};
+use crate::versions;
 
 /// The release that the tests run.
 pub(super) const TESTED: &str = "10.11";
@@ -61,11 +63,7 @@ fn without_account(user: &str, what: String) -> Problem {
 async fn look(connection: &mut Connection, context: &Context, user: &str) -> Result<Vec<Problem>, ProtocolError> {
     let mut problems = Vec::new();
     let version = connection.value("SELECT @@version").await?;
-    if release(&version) != Some(TESTED) || !version.contains("MariaDB") {
-        let what = format!("{version} is not tested here: tests run MariaDB {TESTED}");
-        let remedy = "trust it once a restore test has passed".to_owned();
-        problems.push(Problem { what, remedy, is_warning: true, mend: Mend::ByHand });
-    }
+    problems.extend(untested(&version));
     for (name, wanted, is_warning, why) in VARIABLES {
         let is = connection.value(&format!("SELECT @@global.{name}")).await?;
         if !wanted.contains(&is.as_str()) {
@@ -144,6 +142,16 @@ async fn left_out(connection: &mut Connection, problems: &mut Vec<Problem>) -> R
 }
 
 /// The release of a version: `10.11` of `10.11.19-MariaDB-log`.
+/// A release that the tests do not run.
+fn untested(version: &str) -> Option<Problem> {
+    if release(version) == Some(TESTED) && version.contains("MariaDB") {
+        return None;
+    }
+    let what = format!("{version} is not tested here: tests run MariaDB {TESTED}");
+    let remedy = "trust it once a restore test has passed: this goes with it".to_owned();
+    Some(Problem { what, remedy, is_warning: true, mend: Mend::RestoreTest(versions::release(ENGINE, version)) })
+}
+
 pub(super) fn release(version: &str) -> Option<&str> {
     let second = version.match_indices('.').nth(1)?.0;
     version.get(..second)
@@ -179,5 +187,16 @@ mod tests {
         assert_eq!(release("10.11.19-MariaDB-0+deb12u1-log"), Some("10.11"));
         assert_eq!(release("11.8.3"), Some("11.8"));
         assert_eq!(release("8"), None);
+    }
+
+    /// What the tests do not run is said, until a restore test has passed with it.
+    #[test]
+    fn a_release_that_is_not_tested_is_named() {
+        assert_eq!(untested("10.11.19-MariaDB-0+deb12u1-log"), None);
+        for (version, release) in [("11.8.3-MariaDB-log", "11.8"), ("10.11.4-Percona", "10.11")] {
+            let problem = untested(version).expect("another one");
+            assert!(problem.is_warning && problem.what.contains("not tested here"), "{problem:?}");
+            assert_eq!(problem.mend, Mend::RestoreTest(release.into()));
+        }
     }
 }

@@ -342,3 +342,26 @@ fn clean(into: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::Programs;
+    use engine::sim::World;
+
+    use super::*;
+    use crate::inspection::tests::Shelf;
+
+    /// The release decides how files are prepared: with another one nothing is begun.
+    #[tokio::test]
+    async fn a_base_of_another_release_is_refused() {
+        let shelf = Shelf::new();
+        let mut base = shelf.base(4).await;
+        let mut context = World::at(shelf.world.now()).context("agent".parse().expect("a name")).expect("a context");
+        context.programs = Arc::new(Programs::of_system());
+        base.engine_version = "10.11.2-MariaDB-log".into();
+        check_release(&context, &base).await.expect("that of Debian");
+        base.engine_version = "11.4.2-MariaDB-log".into();
+        let error = check_release(&context, &base).await.expect_err("another one").to_string();
+        assert!(error.contains("is of MariaDB 11.4.2") && error.contains("install the release of the base"), "{error}");
+    }
+}

@@ -4,7 +4,7 @@
 //! know, and answer 200. A backup that was said to be locked, or whole, and is not, is found out on the worst day.
 //! **Principle.** A provider is believed what it shows. What is put goes with `If-None-Match: *` and its SHA-256; the answer must show
 //! that checksum, or the MD5 as ETag, else the object is read back. A lock is asked for with the object and then looked up: one that
-//! is not there is a failure, though the object is. [`S3::examine`] tries out before anything is stored what a bucket can do.
+//! is not there is a failure, though the object is. [`S3::examine`] tries out what a bucket can do, when it is declared and at each start of the agent.
 //!
 //! Whoever has the credentials of a host can put a newer version over an object; the locked one below it stays. A reader that is
 //! [as first written](S3::as_first_written) sees that one, whatever was put over it, or marked as deleted, since.

@@ -82,7 +82,8 @@ fn of_settings(settings: &Settings) -> Vec<Problem> {
         found.push(blocks(what, format!("go on to PostgreSQL {OLDEST_MAJOR} or later with pg_upgradecluster")));
     } else if major != i64::from(TESTED_MAJOR) {
         let what = format!("PostgreSQL {major} is not tested here: the one that is has the number {TESTED_MAJOR}");
-        found.push(warns(what, "restore it once and look, before you rely on it"));
+        let mend = Mend::RestoreTest(major.to_string());
+        found.push(Problem { mend, ..warns(what, "trust it once a restore test has passed: this goes with it") });
     }
     if settings.text("in_recovery") == "true" {
         found.push(blocks("it is a standby, which does not know what was committed when", "name the primary"));
@@ -162,4 +163,34 @@ fn unconnected(of: &Postgres, user: &str, error: &WireError, for_replication: bo
         _ => line,
     };
     blocks(error.to_string(), remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_version(number: &str) -> Vec<Problem> {
+        let row = |name: &str, setting: &str| vec![Some(name.to_owned()), Some(setting.to_owned())];
+        let sound = [
+            ("wal_level", "replica"),
+            ("max_wal_senders", "10"),
+            ("max_replication_slots", "10"),
+            ("max_slot_wal_keep_size", "1024"),
+            ("in_recovery", "false"),
+        ];
+        let mut rows: Vec<Row> = sound.into_iter().map(|(name, setting)| row(name, setting)).collect();
+        rows.push(row("server_version_num", number));
+        of_settings(&Settings(rows))
+    }
+
+    /// What the tests do not run is said, until a restore test has passed with it.
+    #[test]
+    fn a_major_version_that_is_not_tested_is_named() {
+        let is_named = |found: &[Problem]| found.iter().any(|problem| problem.what.contains("not tested here"));
+        assert!(!is_named(&of_version("150014")));
+        let found = of_version("170002");
+        let problem = found.iter().find(|problem| problem.what.contains("not tested here")).expect("another one");
+        assert!(problem.is_warning && problem.mend == Mend::RestoreTest("17".into()), "{problem:?}");
+        assert!(!is_named(&of_version("090600")) && of_version("090600")[0].what.contains("older"));
+    }
 }

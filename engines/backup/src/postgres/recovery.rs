@@ -353,3 +353,25 @@ fn option(name: &str, path: &Path) -> std::ffi::OsString {
     option.push(path);
     option
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use engine::Programs;
+    use engine::sim::World;
+    use event::Time;
+
+    use super::*;
+
+    /// A base can be read by its own major version alone: with another one nothing is begun.
+    #[tokio::test]
+    async fn a_base_of_another_major_version_is_refused() {
+        let mut context =
+            World::at(Time::from_secs(1_796_000_000)).context("agent".parse().expect("a name")).expect("one");
+        context.programs = Arc::new(Programs::of_system());
+        Server::find(&context, "15.14").await.expect("that of Debian");
+        let error = Server::find(&context, "99.2").await.expect_err("another one").to_string();
+        assert!(error.contains("of PostgreSQL 99.2") && error.contains("install postgresql-99"), "{error}");
+    }
+}

@@ -18,8 +18,9 @@ use event::{Monotonic, Span, Time};
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt as _, stream};
+use sha2::{Digest as _, Sha256};
 
-use super::key::{DataKey, RepositoryKey};
+use super::key::{DataKey, RepositoryKey, hex};
 use super::object::{FIRST_BYTES, head, open};
 use super::set::Manifest;
 use super::{RepositoryError, SealError};
@@ -68,6 +69,8 @@ pub struct CopyState {
 
 /// Which copies have failed last, with the cause, and when.
 type Failures = Arc<Mutex<BTreeMap<usize, (ObjectError, Monotonic)>>>;
+/// When copies have last missed something.
+type Behind = Arc<Mutex<BTreeMap<usize, Monotonic>>>;
 /// Until when objects are locked, by the copy and the name.
 type Locks = Arc<Mutex<BTreeMap<(usize, String), Time>>>;
 
@@ -95,6 +98,10 @@ pub struct Repository {
     random: Arc<dyn Random>,
     keys: Mutex<BTreeMap<String, DataKey>>,
     failed: Failures,
+    /// When each copy has last missed something, that was not brought to it since.
+    behind: Behind,
+    /// Objects of each backup that are damaged at every copy: nothing new is to build on them.
+    distrusted: Mutex<BTreeMap<String, BTreeSet<String>>>,
     /// Until when an object is locked at a copy, as far as it is remembered.
     locks: Locks,
     /// Manifests that were read: they never change.
@@ -136,6 +143,8 @@ impl Repository {
             random,
             keys: Mutex::default(),
             failed: Arc::default(),
+            behind: Arc::default(),
+            distrusted: Mutex::default(),
             locks: Arc::default(),
             manifests: Mutex::default(),
         }
@@ -152,6 +161,12 @@ impl Repository {
         let interval = backup_of(name).map_or(Span::ZERO, |backup| self.interval(backup));
         let kept = self.keep.micros().saturating_add(interval.micros());
         Time::from_micros(at.micros().saturating_add(kept))
+    }
+
+    /// Whether an object is still to be kept, by what its name says of its time; one whose name says none is.
+    pub(crate) fn is_promised(&self, name: &str) -> bool {
+        let at = folder_of(name).and_then(|(folder, _)| time_of(folder));
+        at.is_none_or(|at| at + self.keep > self.clock.now())
     }
 
     /// How long the bases, or snapshots, of a backup are apart.
@@ -235,6 +250,28 @@ impl Repository {
         self.clock.now()
     }
 
+    /// Whether a copy has missed nothing that was put since the start, or it was brought to it; the rest it had at the start.
+    pub(crate) fn has_all(&self, copy: usize) -> bool {
+        !lock(&self.behind).contains_key(&copy)
+    }
+
+    /// Takes it that each copy misses something, until they are level: of what was put before the start nothing is known.
+    pub(crate) fn all_behind(&self) {
+        let now = self.clock.monotonic();
+        lock(&self.behind).extend((0..self.copies.len()).map(|copy| (copy, now)));
+    }
+
+    /// Has nothing new of a backup build on these objects, and on its others again: they are damaged at every copy.
+    pub(crate) fn distrust(&self, backup: &str, names: BTreeSet<String>) {
+        lock(&self.distrusted).insert(backup.to_owned(), names);
+    }
+
+    /// Whether nothing new is to build on an object.
+    pub(crate) fn is_distrusted(&self, name: &str) -> bool {
+        let of = backup_of(name).unwrap_or_default();
+        lock(&self.distrusted).get(of).is_some_and(|names| names.contains(name))
+    }
+
     /// How each copy is doing.
     pub fn states(&self) -> Vec<CopyState> {
         let now = self.clock.monotonic();
@@ -258,6 +295,8 @@ impl Repository {
         // Where all are away there is nothing to lose by asking.
         let all_away = states.iter().all(|state| state.is_away);
         let (mut puts, mut waited_for) = (FuturesUnordered::new(), BTreeSet::new());
+        let left_alone = (0..self.copies.len()).filter(|at| !all_away && states[*at].is_away);
+        lock(&self.behind).extend(left_alone.map(|at| (at, self.clock.monotonic())));
         for (at, copy) in self.copies.iter().enumerate().filter(|(at, _)| all_away || !states[*at].is_away) {
             waited_for.insert(at);
             puts.push(tokio::spawn(self.put_at(at, copy, name, body.clone(), keep_until)));
@@ -297,6 +336,7 @@ impl Repository {
             let reason =
                 "it has not answered yet, and the other copies have it; what it misses is brought to it".to_owned();
             let error = ObjectError { why: Why::Unavailable, place, name, reason };
+            lock(&self.behind).insert(at, self.clock.monotonic());
             lock(&self.failed).entry(at).or_insert((error, self.clock.monotonic()));
         }
         match first_error {
@@ -317,6 +357,7 @@ impl Repository {
     ) -> impl Future<Output = (usize, Result<(), ObjectError>)> + Send + 'static {
         let (objects, name) = (Arc::clone(&copy.objects), name.to_owned());
         let (failed, locks, clock) = (Arc::clone(&self.failed), Arc::clone(&self.locks), Arc::clone(&self.clock));
+        let behind = Arc::clone(&self.behind);
         async move {
             let result = objects.put(&name, body, keep_until).await;
             match &result {
@@ -327,7 +368,10 @@ impl Repository {
                         remember_lock(&locks, at, name, until);
                     }
                 }
-                Err(error) => drop(lock(&failed).insert(at, (error.clone(), clock.monotonic()))),
+                Err(error) => {
+                    lock(&behind).insert(at, clock.monotonic());
+                    lock(&failed).insert(at, (error.clone(), clock.monotonic()));
+                }
             }
             (at, result)
         }
@@ -347,16 +391,34 @@ impl Repository {
         self.first_whole(&whole, Some(FIRST_BYTES), |bytes| head(&key, &whole, bytes)).await
     }
 
-    /// Reads the sealed object `name` at one copy, by its place in [`Repository::copies`], and throws it away.
+    /// Reads the object `name` at one copy, by its place in [`Repository::copies`], and throws it away: what is sealed has to open, a data
+    /// key to be of this repository, and of a repository of files an object is called as its hash.
     ///
     /// # Errors
     /// It is not there, or not whole.
     pub async fn verify(&self, copy: usize, name: &str) -> Result<(), RepositoryError> {
+        let Some(copy) = self.copies.get(copy) else { return Ok(()) };
+        let place = copy.objects.place();
+        if let Some(folder) = name.strip_prefix("keys/") {
+            let wrapped = copy.objects.get(name, None).await?;
+            let unusable = |error| RepositoryError::Unusable(format!("{place}: {name}: {error}"));
+            return self.key.unwrap(&wrapped, folder).map(drop).map_err(unusable);
+        }
+        if name.starts_with("restic/") {
+            let bytes = copy.objects.get(name, None).await?;
+            let wanted = name.rsplit('/').next().filter(|hash| hash.len() == 64);
+            let hash = tokio::task::spawn_blocking(move || hex(&Sha256::digest(&bytes))).await;
+            return match wanted {
+                Some(wanted) if hash.is_ok_and(|hash| hash != wanted) => Err(RepositoryError::Unusable(format!(
+                    "{place}: {name}: it is not what was stored: its hash is another one"
+                ))),
+                _ => Ok(()),
+            };
+        }
         let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
         let key = self.data_key(folder).await?;
-        let Some(copy) = self.copies.get(copy) else { return Ok(()) };
         let bytes = copy.objects.get(name, None).await?;
-        let seal = |error| RepositoryError::Seal { name: format!("{}: {name}", copy.objects.place()), error };
+        let seal = |error| RepositoryError::Seal { name: format!("{place}: {name}"), error };
         open(&key, name, &bytes).map(|_| ()).map_err(seal)
     }
 
@@ -529,6 +591,9 @@ impl Repository {
     /// # Errors
     /// No copy can be listed.
     pub async fn level(&self, prefix: &str, skip: impl Fn(&str) -> bool) -> Result<Levelled, RepositoryError> {
+        let began = self.clock.monotonic();
+        // Copies that could not be given a piece of log, or its key.
+        let mut lacking_log = BTreeSet::new();
         let (all, errors) = self.list(prefix).await?;
         let due = self.due(&all);
         let is_due = |name: &str| folder_of(name).is_some_and(|(folder, _)| due.contains(folder));
@@ -546,7 +611,7 @@ impl Repository {
             let lacking = self.copies.iter().enumerate().filter(|(index, copy)| {
                 !unlisted.contains(copy.objects.place()) && at.iter().all(|(has, _)| has != index)
             });
-            for (_, copy) in lacking {
+            for (index, copy) in lacking {
                 let from = &self.copies[at[0].0];
                 let copied = async {
                     let keep_until = self.keep_brought(name, from.objects.locked_until(name).await?);
@@ -555,9 +620,20 @@ impl Repository {
                 };
                 match copied.await {
                     Ok(()) => levelled.copied += 1,
-                    Err(error) => levelled.errors.push(error),
+                    Err(error) => {
+                        if name.strip_prefix("keys/").unwrap_or(name).starts_with("logs/") {
+                            lacking_log.insert(index);
+                        }
+                        levelled.errors.push(error);
+                    }
                 }
             }
+        }
+        let is_listed =
+            |index: usize| self.copies.get(index).is_some_and(|copy| !unlisted.contains(copy.objects.place()));
+        if prefix.is_empty() {
+            lock(&self.behind)
+                .retain(|index, since| *since > began || !is_listed(*index) || lacking_log.contains(index));
         }
         levelled.errors.extend(errors);
         Ok(levelled)

@@ -220,7 +220,7 @@ impl Server {
         let (mut lines, mut statements, mut restarts) = (Vec::new(), Vec::new(), false);
         for problem in problems {
             match &problem.mend {
-                Mend::ByHand => {}
+                Mend::ByHand | Mend::RestoreTest(_) => {}
                 Mend::Rights(sql) | Mend::Statements(sql) => statements.push(sql.as_str()),
                 Mend::StatementsThenRestart(sql) => {
                     statements.push(sql);

@@ -104,7 +104,7 @@ impl Watched {
                 wish.name, last.through
             ));
         }
-        for missing in &report.after.missing {
+        for missing in report.after.missing.iter().chain(&report.lacking) {
             let missing = command.painted(Style::Doubtful, &printable(missing));
             command.line(&format!("still missing: {missing}"));
         }

@@ -252,9 +252,10 @@ async fn a_gap_without_a_base_behind_it_is_seen_after_a_restart() {
         database: Arc::new(of.clone()),
         repository: Arc::clone(&kept.repository),
         board: Arc::default(),
+        elsewhere: Arc::default(),
         restore_every: Span::from_days(1),
         work: kept.folder.path().with_extension("work"),
-        base_now: Notify::new(),
+        base_now: Arc::default(),
         test_now: Notify::new(),
     });
     let context = context();
