@@ -122,6 +122,16 @@ pub(crate) fn doubles(settings: &Settings) -> Vec<Double> {
     found
 }
 
+/// How long a look at a directory may take.
+const MOMENT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What a look at a file system finds, or nothing where it hangs: a policy is read all the same. The thread ends when the file system does.
+fn in_a_moment<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || drop(tell.send(look())));
+    told.recv_timeout(MOMENT).ok()
+}
+
 /// Where objects of a copy lie.
 enum Place {
     /// A directory by its path without links, and by its number where it is there: it may be mounted twice.
@@ -134,8 +144,13 @@ impl Place {
     fn of(place: &PlaceSettings) -> Self {
         match place {
             PlaceSettings::Directory(path) => {
-                let found = std::fs::metadata(path).ok();
-                Self::Directory(resolved(path), found.map(|found| (found.dev(), found.ino())))
+                let looked = path.clone();
+                let found = in_a_moment(move || {
+                    let found = std::fs::metadata(&looked).ok();
+                    (resolve(&looked), found.map(|found| (found.dev(), found.ino())))
+                });
+                let (path, number) = found.unwrap_or_else(|| (path.clone(), None));
+                Self::Directory(path, number)
             }
             PlaceSettings::S3(bucket) => {
                 let prefix = bucket.prefix.as_deref().unwrap_or_default().trim_matches('/').to_owned();
@@ -166,8 +181,13 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// A path without `..` and without links, as far as it is there.
+/// A path without `..` and without links, as far as it is there; as it is where its file system hangs.
 pub(crate) fn resolved(path: &Path) -> PathBuf {
+    let looked = path.to_owned();
+    in_a_moment(move || resolve(&looked)).unwrap_or_else(|| path.to_owned())
+}
+
+fn resolve(path: &Path) -> PathBuf {
     let mut whole = PathBuf::new();
     for part in path.components() {
         if part == Component::ParentDir {
@@ -193,7 +213,8 @@ fn place(copy: &CopySettings) -> Option<(String, &'static str)> {
     match &copy.place {
         PlaceSettings::S3(bucket) => Some((address(&bucket.endpoint)?, "behind one address")),
         PlaceSettings::Directory(path) => {
-            let device = std::fs::metadata(path).ok()?.dev();
+            let path = path.clone();
+            let device = in_a_moment(move || std::fs::metadata(path).ok())??.dev();
             Some((format!("device {device}"), "on one file system"))
         }
     }

@@ -17,8 +17,15 @@ fn garant_beside(far: &str, arguments: &[&str]) -> Command {
     garant
 }
 
-/// Waits until a thread of the process waits for the file system.
+/// Waits until a thread of the process waits for the file system, and signals are handled: the policy is read before that.
 fn until_it_hangs(child: &Child) {
+    eventually("signals to be handled", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+        let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
+        // SIGINT is 2, SIGTERM 15, and the first bit is of 1.
+        (caught & 1 << 1 != 0 && caught & 1 << 14 != 0).then_some(())
+    });
     eventually("a thread that hangs", || {
         let threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).ok()?;
         let mut waits = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("wchan")).ok());

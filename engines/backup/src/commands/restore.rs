@@ -101,7 +101,8 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
     if settings_now.files.iter().any(|files| files.name == wanted) {
         return restore_files(matches, command, to, &into);
     }
-    let (into, work) = (Written::new(into), Written::new(work));
+    let is_named = matches.contains_id("work");
+    let (into, work) = (Written::new(into), if is_named { Written::new(work) } else { Written::ours(work) });
     let watcher = command.watcher();
     let (restored, took, checked) = with_repository(matches, command, |context, settings, repository| {
         Box::pin(async move {
@@ -294,6 +295,11 @@ impl Written {
     fn new(path: PathBuf) -> Self {
         let was_there = path.exists();
         Self { path, was_there }
+    }
+
+    /// The folder beside what is restored, which nobody has named: it is ours, also where a killed restore has left it.
+    const fn ours(path: PathBuf) -> Self {
+        Self { path, was_there: false }
     }
 
     /// Takes the folder away if it was not there before and nothing is in it.

@@ -74,7 +74,7 @@ pub(super) fn arguments() -> clap::Command {
             .value_parser(value_parser!(u16).range(0..=1000))
             .help("How many transactions are shown before and behind the instant; 5 unless said"),
     )
-    .arg(Arg::new("data").long("data").value_name("DIRECTORY").value_parser(value_parser!(PathBuf)).help(
+    .arg(Arg::new("server-data").long("server-data").value_name("DIRECTORY").value_parser(value_parser!(PathBuf)).help(
         "The directory of data of a server that does not answer, where neither the policy nor its usual place says it",
     ))
     .arg(agent_flag())
@@ -98,7 +98,7 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
             .remedy(format!("restore them with `garant restore {wanted} --to TIME --into DIRECTORY`, and copy"))
             .code(2));
     };
-    if let Some(data) = matches.get_one::<PathBuf>("data") {
+    if let Some(data) = matches.get_one::<PathBuf>("server-data") {
         database.data = Some(data.clone());
     }
     if matches.get_flag("undo") {
@@ -303,7 +303,7 @@ fn located(
     let failed = |error: &DatabaseError| {
         Failure::new(format!("where the data of {} is can't be told", database.name))
             .because(error)
-            .remedy("run it as root on the host of the server; of a server that does not answer, name its directory with `--data DIRECTORY`")
+            .remedy("run it as root on the host of the server; of a server that does not answer, name its directory with `--server-data DIRECTORY`")
             .code(2)
     };
     let mut layout = None;
@@ -492,7 +492,7 @@ fn interrupted(journal: &Journal, error: &DatabaseError) -> Failure {
     // The server may not answer any more, and then nobody else knows where its data is.
     let (name, data) = (&journal.backup, journal.data.display());
     Failure::new(format!("the rewind of {name} is not at its end")).because(error).remedy(format!(
-        "mend that, then go on with `garant rewind {name} --resume --data {data}`, or back with `garant rewind {name} --undo --data {data}`"
+        "mend that, then go on with `garant rewind {name} --resume --server-data {data}`, or back with `garant rewind {name} --undo --server-data {data}`"
     ))
 }
 

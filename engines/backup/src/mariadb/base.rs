@@ -38,7 +38,7 @@ const LOG_WITHIN: Span = Span::from_secs(60);
 const SMALL_BYTES_MAX: u64 = 64 * 1024;
 
 /// Variables that decide what statements of the log do when they are done again.
-const VARIABLES: [&str; 12] = [
+const VARIABLES: [&str; 11] = [
     "character_set_server",
     "collation_server",
     "default_storage_engine",
@@ -47,7 +47,6 @@ const VARIABLES: [&str; 12] = [
     "innodb_default_row_format",
     "innodb_file_per_table",
     "innodb_ft_min_token_size",
-    "innodb_strict_mode",
     "lower_case_table_names",
     "old_mode",
     "sql_mode",

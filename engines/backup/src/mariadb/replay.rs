@@ -104,7 +104,6 @@ impl PrivateServer {
             "--loose-plugin-s3=OFF",
             // What a session had allowed itself is not in the log.
             "--system-versioning-alter-history=KEEP",
-            "--innodb-strict-mode=OFF",
             // INSTALL SONAME is not either. One that is not installed here is passed over.
             "--plugin-load-add=ha_archive",
             "--plugin-load-add=ha_blackhole",
@@ -128,6 +127,8 @@ impl PrivateServer {
         };
         program = program.arg(format!("--server-id={NUMBER}"));
         program = program.args(base.variables.iter().map(|(name, value)| OsString::from(format!("--{name}={value}"))));
+        // Behind what the server had: a session may have been allowed more.
+        program = program.arg("--innodb-strict-mode=OFF");
         let mut running = context.programs.stream(&program)?;
 
         let begun = context.clock.monotonic();
