@@ -1,9 +1,10 @@
-//! Backups beside what people use today, in the same run and of the same data: restic for files, `mariadb-backup` with `zstd` and
-//! `openssl` for MariaDB, `pg_basebackup` and `pg_receivewal` for PostgreSQL.
+//! Backups beside what people use today, in the same run and of the same data: restic and borg for files, `mariadb-backup` with
+//! `zstd` and `openssl` for MariaDB, `pg_basebackup`, pgBackRest and `pg_receivewal` for PostgreSQL, and for restores a raw copy.
 //!
 //! Ours is the real thing: `garant up` with its agent, a base asked for by `garant backup run`, a restore by `garant restore`. So its
 //! times hold what the peers leave out: what was written is read again, and a restore proves the instant. What a copy is on is a
-//! directory of the same disk as the peer's. Memory is the most that was resident (`VmHWM`), of the agent for backups.
+//! directory of the same disk as the peer's. Memory is the most that was resident (`VmHWM`), of the agent for backups. Each is
+//! measured in several rounds, by turns, and the median is shown, with the most memory of all rounds.
 //!
 //! As root, with the programs of MariaDB, PostgreSQL and restic; the servers are its own, on folders of their own.
 
@@ -22,6 +23,10 @@ use crate::{Outcome, row};
 
 /// The target for the resident memory of the agent.
 const AGENT_MB: &str = "≤ 150 MB";
+/// What [`Measured`] calls us.
+const OURS: &str = "garant";
+/// How often each is measured.
+const ROUNDS: usize = 3;
 /// How often a program that runs is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -82,25 +87,44 @@ fn tree(root: u32) -> Vec<u32> {
     all
 }
 
-/// Two rows: the peer, and ours beside it with the ratio.
-fn beside(what: &str, peer: &str, theirs: &Took, ours: &Took, bytes: u64, wanted: &str) {
-    let rate = |took: &Took| bytes as f64 / 1e6 / took.seconds;
-    row(
-        &format!("{what}: {peer}"),
-        &format!("{:.1} s, {:.0} MB/s, {:.0} MB resident", theirs.seconds, rate(theirs), theirs.peak_mb),
-        "the peer",
-    );
-    row(
-        &format!("{what}: garant"),
-        &format!(
-            "{:.1} s, {:.0} MB/s, {:.0} MB resident: {:.2} × as fast",
-            ours.seconds,
-            rate(ours),
-            ours.peak_mb,
-            theirs.seconds / ours.seconds
-        ),
-        wanted,
-    );
+/// What one thing took, of each who did it, in every round.
+#[derive(Default)]
+struct Measured(Vec<(&'static str, Vec<Took>)>);
+
+impl Measured {
+    fn add(&mut self, who: &'static str, took: Took) {
+        match self.0.iter_mut().find(|(known, _)| *known == who) {
+            Some((_, all)) => all.push(took),
+            None => self.0.push((who, vec![took])),
+        }
+    }
+
+    /// A row for each peer, then ours with the ratios.
+    fn rows(&self, what: &str, bytes: u64, wanted: &str) {
+        let medians: Vec<(&str, Took)> = self.0.iter().filter_map(|(who, all)| Some((*who, median(all)?))).collect();
+        let figure = |took: &Took| {
+            let rate = bytes as f64 / 1e6 / took.seconds;
+            let memory = if took.peak_mb > 0.0 { format!(", {:.0} MB resident", took.peak_mb) } else { String::new() };
+            format!("{:.1} s, {rate:.0} MB/s{memory}", took.seconds)
+        };
+        let peers = || medians.iter().filter(|(who, _)| *who != OURS);
+        for (who, took) in peers() {
+            row(&format!("{what}: {who}"), &figure(took), "the peer");
+        }
+        if let Some((_, ours)) = medians.iter().find(|(who, _)| *who == OURS) {
+            let ratios: Vec<String> =
+                peers().map(|(who, theirs)| format!("{:.2} × {who}", theirs.seconds / ours.seconds)).collect();
+            row(&format!("{what}: garant"), &format!("{}: {}", figure(ours), ratios.join(", ")), wanted);
+        }
+    }
+}
+
+/// The median of the seconds, and the most memory.
+fn median(all: &[Took]) -> Option<Took> {
+    let mut seconds: Vec<f64> = all.iter().map(|took| took.seconds).collect();
+    seconds.sort_by(f64::total_cmp);
+    let seconds = *seconds.get(seconds.len() / 2)?;
+    Some(Took { seconds, peak_mb: all.iter().map(|took| took.peak_mb).fold(0.0, f64::max) })
 }
 
 /// Bytes of all files below a folder.

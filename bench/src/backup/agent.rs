@@ -12,8 +12,8 @@ use crate::process::{Process, children, cpu_s, forget_peak, garant, now, pause, 
 
 /// Longest wait for anything.
 const WITHIN: Duration = Duration::from_mins(5);
-/// How often is asked.
-const ASK_EVERY: Duration = Duration::from_millis(50);
+/// How often is asked: each question is a process, and is answered by the agent that is measured.
+const ASK_EVERY: Duration = Duration::from_millis(200);
 
 type Failed = Box<dyn std::error::Error>;
 
@@ -129,6 +129,15 @@ impl Agent {
         let (instant, begun) = (wall()?, now());
         self.until("the log", || self.succeeded("log").filter(|through| *through > instant))?;
         Ok(begun.elapsed().as_secs_f64())
+    }
+
+    /// The sizes of the newest base of a kind: of what was read, and of what is stored.
+    pub(super) fn newest(&self, kind: &str) -> Option<(u64, u64)> {
+        let arguments = ["backup", "list", "it", "--policy", "garant.toml", "--json"];
+        let listed = Process::command(&self.binary).current_dir(&self.folder).args(arguments).output().ok()?;
+        let listed: Value = serde_json::from_slice(&listed.stdout).ok()?;
+        let set = listed["sets"].as_array()?.iter().rfind(|set| set["manifest"]["kind"] == kind)?;
+        Some((set["manifest"]["streams"][0]["size"].as_u64()?, set["stored_bytes"].as_u64()?))
     }
 
     /// Restores the newest second into a folder, and measures it.

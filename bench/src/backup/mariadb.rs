@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::agent::Agent;
-use super::{AGENT_MB, beside, settle, shell, size_of};
+use super::{AGENT_MB, Measured, OURS, ROUNDS, settle, shell, size_of};
 use crate::process::{Process, cpu_s, now, pause};
 use crate::{Outcome, row};
 
@@ -80,38 +80,22 @@ pub(super) fn run() -> Outcome {
     )?;
     server.sql(&format!(
         "CREATE DATABASE shop; CREATE TABLE shop.orders (n INT PRIMARY KEY, word CHAR(32), text VARCHAR(255)) ENGINE=InnoDB; \
-         INSERT INTO shop.orders SELECT seq, MD5(seq), CONCAT(MD5(seq * 7), REPEAT(' paid by card', 14)) FROM seq_1_to_{ROWS}"
+         INSERT INTO shop.orders SELECT seq, MD5(seq), CONCAT(MD5(seq * 7), REPEAT(' paid by card', 14)) FROM shop.seq_1_to_{ROWS}"
     ))?;
     let bytes = size_of(&data.join("shop"))?;
     settle()?;
     row("a table of MariaDB", &format!("{} MB", bytes / 1_000_000), "–");
 
-    let (socket, shown) = (server.socket.display(), at.display());
-    let seal = "openssl enc -aes-256-ctr -pbkdf2 -pass pass:x";
-    let theirs = shell(&format!(
-        "mariadb-backup --no-defaults --backup --user=root --socket={socket} --stream=mbstream | zstd -q -3 | {seal} > {shown}/base; sync {shown}/base"
-    ))?;
-    settle()?;
+    let socket = server.socket.display().to_string();
     let agent = Agent::start(at, "mysql", &format!("mariadb = [{{ name = \"it\", socket = \"{socket}\" }}]"))?;
     agent.first(now())?;
-    let ours = agent.take()?;
-    beside("full base", "mariadb-backup, zstd -3, openssl", &theirs, &ours, bytes, "–");
-    row("agent, the most resident, without mariadb-backup", &format!("{:.0} MB", ours.peak_mb), AGENT_MB);
-    settle()?;
-    let theirs = shell(&format!(
-        "mkdir {shown}/theirs; {seal} -d < {shown}/base | zstd -q -d | mbstream -x -C {shown}/theirs; \
-         mariadb-backup --no-defaults --prepare --target-dir={shown}/theirs"
-    ))?;
-    settle()?;
-    let ours = agent.restore("ours")?;
-    beside(
-        "restore of it; ours with the log, and proved",
-        "mbstream, mariadb-backup --prepare",
-        &theirs,
-        &ours,
-        bytes,
-        "–",
-    );
+    let (mut base, mut restore, mut most_mb) = (Measured::default(), Measured::default(), 0.0);
+    for number in 0..ROUNDS {
+        most_mb = f64::max(most_mb, round(&agent, at, &socket, number, &mut base, &mut restore)?);
+    }
+    base.rows("full base", bytes, "–");
+    row("agent, the most resident, without mariadb-backup", &format!("{most_mb:.0} MB"), AGENT_MB);
+    restore.rows("restore of it; ours with the log, and proved", bytes, "≥ 0.7 × a copy");
 
     let mut lags = Vec::new();
     for number in 0..LAGS {
@@ -121,7 +105,84 @@ pub(super) fn run() -> Outcome {
     lags.sort_by(f64::total_cmp);
     let (median, most) = (lags.get(LAGS / 2).copied().unwrap_or(0.0), lags.last().copied().unwrap_or(0.0));
     row("from a commit to its copy", &format!("{median:.1} s (median of {LAGS}), {most:.1} s at most"), "≤ 10 s");
-    log(&server, &agent, at)
+    log(&server, &agent, at)?;
+    drop(agent);
+    incremental(&server, at)
+}
+
+/// A base and a restore of it, ours and the peer's; the memory of the agent.
+fn round(
+    agent: &Agent,
+    at: &Path,
+    socket: &str,
+    number: usize,
+    base: &mut Measured,
+    restore: &mut Measured,
+) -> Result<f64, Failed> {
+    let (shown, seal) = (at.display(), "openssl enc -aes-256-ctr -pbkdf2 -pass pass:x");
+    settle()?;
+    let theirs = shell(&format!(
+        "mariadb-backup --no-defaults --backup --user=root --socket={socket} --stream=mbstream | zstd -q -3 | {seal} > {shown}/base; sync {shown}/base"
+    ))?;
+    base.add("mariadb-backup, zstd -3, openssl", theirs);
+    settle()?;
+    let ours = agent.take()?;
+    let mb = ours.peak_mb;
+    base.add(OURS, ours);
+
+    settle()?;
+    let theirs = shell(&format!(
+        "mkdir {shown}/theirs; {seal} -d < {shown}/base | zstd -q -d | mbstream -x -C {shown}/theirs; \
+         mariadb-backup --no-defaults --prepare --target-dir={shown}/theirs; sync -f {shown}/theirs"
+    ))?;
+    restore.add("mbstream, mariadb-backup --prepare, synced", theirs);
+    settle()?;
+    let copied = shell(&format!("cp -a {shown}/theirs {shown}/copied; sync -f {shown}/copied"))?;
+    restore.add("cp -a, synced", copied);
+    shell(&format!("rm -r {shown}/theirs {shown}/copied {shown}/base"))?;
+    settle()?;
+    let into = format!("ours-{number}");
+    restore.add(OURS, agent.restore(&into)?);
+    shell(&format!("rm -r {shown}/{into}"))?;
+    Ok(mb)
+}
+
+/// What is shipped of an incremental base, after a hundredth of the rows has changed.
+fn incremental(server: &Server, at: &Path) -> Outcome {
+    let folder = at.join("incremental");
+    std::fs::create_dir(&folder)?;
+    super::agent::open_to_all(&folder)?;
+    let (socket, shown) = (server.socket.display(), folder.display());
+    let backup = format!("mariadb = [{{ name = \"it\", socket = \"{socket}\", incremental_every = \"1 min\" }}]");
+    let agent = Agent::start(&folder, "mysql", &backup)?;
+    agent.first(now())?;
+    let peer = format!("mariadb-backup --no-defaults --backup --user=root --socket={socket} --stream=mbstream");
+    shell(&format!("{peer} --extra-lsndir={shown}/lsn > {shown}/full"))?;
+    server.sql("UPDATE shop.orders SET word = MD5(n + 1) WHERE n % 100 = 0 AND n BETWEEN 1 AND 100000")?;
+    shell(&format!(
+        "{peer} --incremental-basedir={shown}/lsn > {shown}/increment; zstd -q -3 {shown}/increment -o {shown}/increment.zst"
+    ))?;
+    let (read, stored) = agent.until("an incremental base", || agent.newest("incremental"))?;
+    let size = |name: &str| std::fs::metadata(folder.join(name)).map(|found| found.len() as f64 / 1e6);
+    let (whole, small) = (size("increment")?, size("increment.zst")?);
+    let what = "shipped of an incremental base, a page in seven changed";
+    row(
+        &format!("{what}: mariadb-backup --incremental-basedir"),
+        &format!("{whole:.1} MB, {small:.1} MB by zstd -3"),
+        "the peer",
+    );
+    let stored = stored as f64 / 1e6;
+    row(
+        &format!("{what}: garant"),
+        &format!(
+            "{:.1} MB read, {stored:.1} MB shipped: {:.2} × as it is, {:.2} × compressed",
+            read as f64 / 1e6,
+            stored / whole,
+            stored / small
+        ),
+        "≤ 1.2 ×",
+    );
+    Ok(())
 }
 
 /// The processor time of receiving the same log.
@@ -150,7 +211,8 @@ fn log(server: &Server, agent: &Agent, at: &Path) -> Outcome {
     let sql = at.join("commits.sql");
     std::fs::write(&sql, inserts.join("\n"))?;
     server.client().stdin(std::fs::File::open(&sql)?).status()?;
-    agent.shipped()?;
+    // Nobody is asked meanwhile: the log is shipped every ten seconds.
+    pause(Duration::from_secs(15));
     let theirs = cpu_s(peer.id()).ok_or("the peer has ended")? - theirs;
     let ours = agent.cpu_s().ok_or("there is no agent")? - ours;
     row(
@@ -159,7 +221,7 @@ fn log(server: &Server, agent: &Agent, at: &Path) -> Outcome {
         "the peer",
     );
     row(
-        "the same: the agent, which seals and ships them, and serves the questions of this benchmark",
+        "the same: the agent, which compresses, seals and ships them",
         &format!("{ours:.2} s: {:.1} ×", ours / theirs.max(0.01)),
         "≤ 1.0 ×",
     );

@@ -697,6 +697,18 @@ pub struct Pace {
     pub loses: Option<(Span, Option<&'static str>)>,
 }
 
+#[cfg(test)]
+impl Config {
+    /// What a policy says, for tests.
+    pub(crate) fn of_text(policy: &str) -> Self {
+        let mut document = Document::from_text("garant.toml", policy);
+        let nouns = Nouns::read(&mut document);
+        let config = <Self as Part>::read(&mut document, &nouns);
+        assert!(config.settings().is_some(), "it is not sound: {policy}");
+        config
+    }
+}
+
 impl Config {
     /// How often each kind of each backup succeeds at best.
     pub fn paces(&self) -> Vec<Pace> {

@@ -157,10 +157,7 @@ mod tests {
             copy = [{ name = "near", region = "near", directory = "/mnt/backup" }]
             mariadb = [{ name = "shop-db" }]
         "#;
-        let mut document = policy::Document::from_text("garant.toml", policy);
-        let nouns = policy::Nouns::read(&mut document);
-        let config = <Config as policy::Part>::read(&mut document, &nouns);
-        config.settings().expect("it is sound").clone()
+        Config::of_text(policy).settings().expect("it is sound").clone()
     }
 
     fn shown(figures: &Figures) -> Vec<String> {

@@ -251,10 +251,7 @@ mod tests {
             ]
             mariadb = [{ name = "shop-db" }]
         "#;
-        let mut document = policy::Document::from_text("garant.toml", policy);
-        let nouns = policy::Nouns::read(&mut document);
-        let config = <Config as policy::Part>::read(&mut document, &nouns);
-        config.settings().expect("it is sound").clone()
+        Config::of_text(policy).settings().expect("it is sound").clone()
     }
 
     /// AV-7: copies that are one place under two names are no two copies.

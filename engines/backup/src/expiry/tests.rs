@@ -22,10 +22,7 @@ fn settings() -> Settings {
         copy = [{ name = "near", region = "near", directory = "/mnt/backup" }]
         mariadb = [{ name = "shop-db", full_every = "6 h" }]
     "#;
-    let mut document = policy::Document::from_text("garant.toml", policy);
-    let nouns = policy::Nouns::read(&mut document);
-    let config = <Config as policy::Part>::read(&mut document, &nouns);
-    config.settings().expect("it is sound").clone()
+    Config::of_text(policy).settings().expect("it is sound").clone()
 }
 
 #[tokio::test]
@@ -558,10 +555,7 @@ fn a_bucket_that_nobody_may_delete_from_is_warned_of() {
             {destroys}
             "#
         );
-        let mut document = policy::Document::from_text("garant.toml", &policy);
-        let nouns = policy::Nouns::read(&mut document);
-        let config = <Config as policy::Part>::read(&mut document, &nouns);
-        assert!(config.settings().is_some(), "{policy}");
+        let config = Config::of_text(&policy);
         policy::Part::warnings(&config).into_iter().filter(|warning| warning.contains(EXPIRED_KEPT)).collect::<Vec<_>>()
     };
     let warned = warnings("");

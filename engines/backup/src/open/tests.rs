@@ -60,10 +60,7 @@ fn settings(folder: &Path, server: &StrictS3) -> Settings {
         ]
         mariadb = [{ name = "shop-db" }]
     "#;
-    let mut document = policy::Document::from_text("garant.toml", policy);
-    let nouns = policy::Nouns::read(&mut document);
-    let config = <Config as policy::Part>::read(&mut document, &nouns);
-    let mut settings = config.settings().expect("it is sound").clone();
+    let mut settings = Config::of_text(policy).settings().expect("it is sound").clone();
     settings.copies[0].place = PlaceSettings::Directory(folder.join("near"));
     settings.copies[1].place = PlaceSettings::S3(Box::new(bucket(folder, server, HOST)));
     settings.key = secret(folder, "key", &RepositoryKey::random(&SeededRandom::new(7)).text());
