@@ -5,8 +5,10 @@ use std::io;
 use std::sync::Arc;
 
 use event::Time;
+use futures_util::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::key::hex;
 use super::log::{LastPiece, PieceName, last_piece, log_folder};
@@ -14,6 +16,9 @@ use super::repository::{Repository, set_time};
 use super::set::{MANIFEST, Manifest, set_folder};
 use super::{RepositoryError, Stream};
 use crate::retention::is_future;
+
+/// Most parts of a stream that are fetched and opened while another one is written.
+const PARTS_AT_ONCE: usize = 2;
 
 /// A set, and where it is whole.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -192,8 +197,15 @@ impl Catalog {
     ) -> Result<(), RepositoryError> {
         let folder = set_folder(&self.backup, set);
         let (mut hash, mut size) = (Sha256::new(), 0u64);
-        for number in 1..=stream.parts {
-            let (_, part) = self.repository.fetch(&folder, &stream.part(number)).await?;
+        // Tasks, for the next parts are to be fetched while this one is written.
+        let fetch = |number| {
+            let (repository, folder, part) = (Arc::clone(&self.repository), folder.clone(), stream.part(number));
+            AbortOnDropHandle::new(tokio::spawn(async move { repository.fetch(&folder, &part).await }))
+        };
+        let mut parts = futures_util::stream::iter(1..=stream.parts).map(fetch).buffered(PARTS_AT_ONCE);
+        while let Some(part) = parts.next().await {
+            let ended = |_| Err(RepositoryError::Unusable("what opens a base has ended before its time".into()));
+            let (_, part) = part.unwrap_or_else(ended)?;
             hash.update(&part);
             size += u64::try_from(part.len()).unwrap_or(0);
             to.write_all(&part).await?;

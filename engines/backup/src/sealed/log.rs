@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::RepositoryError;
 use super::key::{DataKey, hex};
+use super::object::LOG_LEVEL;
 use super::repository::{OBJECTS_MAX, Repository, day_end};
 use super::set::seal_apart;
 use crate::objects::{Why, list_all};
@@ -140,7 +141,7 @@ impl LogWriter {
             if let Some(Unsealed { file, start, end, head, payload }) = self.unsealed.take() {
                 let name = PieceName { seq: self.last_seq + 1, file, start, end };
                 let whole = format!("{folder}/{name}");
-                let sealed = seal_apart(&self.repository, &key, &whole, head, payload).await?;
+                let sealed = seal_apart(&self.repository, &key, &whole, (head, payload), LOG_LEVEL).await?;
                 self.pending = Some((whole, sealed.into(), name));
             }
         }

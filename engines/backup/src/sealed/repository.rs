@@ -380,15 +380,15 @@ impl Repository {
     /// The head and the payload of the sealed object `name` in `folder`: of the first copy at which it is whole.
     pub async fn fetch(&self, folder: &str, name: &str) -> Result<(Vec<u8>, Vec<u8>), RepositoryError> {
         let whole = format!("{folder}/{name}");
-        let key = self.data_key(folder).await?;
-        self.first_whole(&whole, None, |bytes| open(&key, &whole, bytes)).await
+        let (key, name) = (self.data_key(folder).await?, whole.clone());
+        self.first_whole(&whole, None, move |bytes| open(&key, &name, bytes)).await
     }
 
     /// The head alone, which costs a megabyte at most.
     pub async fn fetch_head(&self, folder: &str, name: &str) -> Result<Vec<u8>, RepositoryError> {
         let whole = format!("{folder}/{name}");
-        let key = self.data_key(folder).await?;
-        self.first_whole(&whole, Some(FIRST_BYTES), |bytes| head(&key, &whole, bytes)).await
+        let (key, name) = (self.data_key(folder).await?, whole.clone());
+        self.first_whole(&whole, Some(FIRST_BYTES), move |bytes| head(&key, &name, bytes)).await
     }
 
     /// Reads the object `name` at one copy, by its place in [`Repository::copies`], and throws it away: what is sealed has to open, a data
@@ -513,17 +513,18 @@ impl Repository {
         })
     }
 
-    async fn first_whole<T>(
+    /// What is opened of the first copy at which that works; on a thread of its own, for decompression takes long.
+    async fn first_whole<T: Send + 'static>(
         &self,
         name: &str,
         first_bytes: Option<u64>,
-        open: impl Fn(&[u8]) -> Result<T, SealError>,
+        open: impl Fn(&[u8]) -> Result<T, SealError> + Clone + Send + 'static,
     ) -> Result<T, RepositoryError> {
         let mut first_error = None;
         for (at, copy) in self.in_order() {
             let got = copy.objects.get(name, first_bytes.map(|bytes| 0..bytes)).await;
             let error = match self.noted(at, got) {
-                Ok(bytes) => match open(&bytes) {
+                Ok(bytes) => match opened_apart(open.clone(), bytes).await {
                     Ok(opened) => return Ok(opened),
                     Err(error) => RepositoryError::Seal { name: format!("{}: {name}", copy.objects.place()), error },
                 },
@@ -674,6 +675,15 @@ impl Repository {
     pub fn is_destroyed(error: &RepositoryError) -> bool {
         matches!(error, RepositoryError::Object(error) if error.why == Why::Missing && error.name.starts_with("keys/"))
     }
+}
+
+/// Opens on a thread of its own.
+async fn opened_apart<T: Send + 'static>(
+    open: impl Fn(&[u8]) -> Result<T, SealError> + Send + 'static,
+    bytes: Bytes,
+) -> Result<T, SealError> {
+    let opened = tokio::task::spawn_blocking(move || open(&bytes)).await;
+    opened.unwrap_or(Err(SealError::Malformed))
 }
 
 /// The object that holds the wrapped data key of a folder.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! keys/sets/BACKUP/SET                the data key, wrapped
-//! sets/BACKUP/SET/STREAM.00001        a part of a stream: at most 32 MiB of it
+//! sets/BACKUP/SET/STREAM.00001        a part of a stream: at most 16 MiB of it
 //! sets/BACKUP/SET/manifest            written last; without it there is no set
 //! ```
 //!
@@ -14,16 +14,20 @@ use event::Time;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::task::JoinSet;
 
 use super::key::{DataKey, hex};
-use super::object::seal;
+use super::object::{BASE_LEVEL, seal};
 use super::repository::Repository;
 use super::{RepositoryError, SealError};
 
 /// Size of a part, in bytes.
-const PART_BYTES: usize = 32 * 1024 * 1024;
+const PART_BYTES: usize = 16 * 1024 * 1024;
 /// Most parts of a stream: three terabytes.
-const PARTS_MAX: u32 = 99_999;
+const PARTS_MAX: u32 = 199_999;
+/// Most parts that are sealed and added while the next one is read: what reads a database waits for none of it, and three parts with what
+/// becomes of them are less than 100 MB.
+const PARTS_AT_ONCE: usize = 2;
 /// The name of the object that holds the manifest.
 pub(crate) const MANIFEST: &str = "manifest";
 /// The name of the stream of a base that builds on another one: names alone tell from which bases a restore can start.
@@ -143,8 +147,9 @@ impl SetWriter {
     ) -> Result<(), RepositoryError> {
         let mut stream = Stream { name: name.to_owned(), parts: 0, size: 0, sha256: String::new() };
         let mut hash = Sha256::new();
+        let mut adding = JoinSet::new();
         loop {
-            let mut part = Vec::new();
+            let mut part = Vec::with_capacity(PART_BYTES);
             (&mut reader).take(PART_BYTES as u64).read_to_end(&mut part).await?;
             if part.is_empty() && stream.parts > 0 {
                 break;
@@ -156,11 +161,17 @@ impl SetWriter {
             }
             stream.size = stream.size.saturating_add(u64::try_from(part.len()).unwrap_or(u64::MAX));
             hash.update(&part);
-            self.add(&part_name(name, stream.parts), Vec::new(), part).await?;
+            if adding.len() >= PARTS_AT_ONCE {
+                added(adding.join_next().await)?;
+            }
+            adding.spawn(self.adding(&part_name(name, stream.parts), Vec::new(), part));
             progress(stream.size);
             if is_last {
                 break;
             }
+        }
+        while let Some(done) = adding.join_next().await {
+            added(Some(done))?;
         }
         stream.sha256 = hex(&hash.finalize());
         self.manifest.streams.push(stream);
@@ -172,16 +183,31 @@ impl SetWriter {
         describe(&mut self.manifest);
         let manifest = self.manifest.clone();
         let head = serde_json::to_vec(&manifest).map_err(|error| RepositoryError::Unusable(error.to_string()))?;
-        self.add(MANIFEST, head, Vec::new()).await?;
+        self.adding(MANIFEST, head, Vec::new()).await?;
         Ok(manifest)
     }
 
-    async fn add(&self, name: &str, head: Vec<u8>, payload: Vec<u8>) -> Result<(), RepositoryError> {
-        let whole = format!("{}/{name}", self.folder);
-        let sealed = seal_apart(&self.repository, &self.key, &whole, head, payload).await?;
-        self.repository.put(&whole, sealed.into()).await?;
-        Ok(())
+    /// Seals an object and adds it.
+    fn adding(
+        &self,
+        name: &str,
+        head: Vec<u8>,
+        payload: Vec<u8>,
+    ) -> impl Future<Output = Result<(), RepositoryError>> + Send + 'static {
+        let (repository, key, whole) =
+            (Arc::clone(&self.repository), self.key.clone(), format!("{}/{name}", self.folder));
+        async move {
+            let sealed = seal_apart(&repository, &key, &whole, (head, payload), BASE_LEVEL).await?;
+            repository.put(&whole, sealed.into()).await?;
+            Ok(())
+        }
     }
+}
+
+/// What has come of adding a part.
+fn added(done: Option<Result<Result<(), RepositoryError>, tokio::task::JoinError>>) -> Result<(), RepositoryError> {
+    let ended = |_| Err(RepositoryError::Unusable("what seals a base has ended before its time".into()));
+    done.map_or(Ok(()), |done| done.unwrap_or_else(ended))
 }
 
 /// Seals on a thread of its own, as compression takes long.
@@ -189,11 +215,12 @@ pub(super) async fn seal_apart(
     repository: &Arc<Repository>,
     key: &DataKey,
     name: &str,
-    head: Vec<u8>,
-    payload: Vec<u8>,
+    (head, payload): (Vec<u8>, Vec<u8>),
+    level: i32,
 ) -> Result<Vec<u8>, RepositoryError> {
     let (repository, key, whole) = (Arc::clone(repository), key.clone(), name.to_owned());
-    let sealed = tokio::task::spawn_blocking(move || seal(&key, &whole, &head, &payload, repository.random())).await;
+    let work = move || seal(&key, &whole, &head, &payload, level, repository.random());
+    let sealed = tokio::task::spawn_blocking(work).await;
     let sealed = sealed.unwrap_or(Err(SealError::Malformed));
     sealed.map_err(|error| RepositoryError::Seal { name: name.to_owned(), error })
 }

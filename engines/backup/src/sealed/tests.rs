@@ -8,9 +8,13 @@ use engine::BoxFuture;
 use engine::clock::SimClock;
 use engine::random::SeededRandom;
 use event::{Span, Time};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::objects::{Destroy as _, Directory, Listed, ObjectError, Objects};
+
+/// Longest wait for anything.
+const WITHIN: std::time::Duration = std::time::Duration::from_mins(5);
 
 /// Two copies in folders.
 struct Two {
@@ -52,7 +56,7 @@ async fn a_set_is_read_back_from_whichever_copy_is_whole() {
     let manifest = a_set(&two.repository, &bytes).await;
     let catalog = Catalog::read(&two.repository, "shop").await.expect("read");
     assert_eq!(catalog.sets.len(), 1);
-    assert_eq!((catalog.sets[0].copies.len(), manifest.streams[0].parts), (2, 2));
+    assert_eq!((catalog.sets[0].copies.len(), manifest.streams[0].parts), (2, 3));
     assert!(read(&catalog, &manifest).await.expect("whole") == bytes);
 
     // One part is damaged at the first copy, the other is gone from the second.
@@ -235,11 +239,12 @@ async fn another_implementation_reads_what_was_sealed() {
     std::fs::remove_file(&key).expect("removed");
 }
 
-/// A copy that writes down what is put there, and waits with it while it is told to.
+/// A copy that writes down what is put there and what is got, and waits with what is put while it is told to.
 #[derive(Debug)]
 struct Watched {
     place: Directory,
     put: std::sync::Mutex<Vec<String>>,
+    got: std::sync::Mutex<Vec<String>>,
     listed: std::sync::Mutex<Vec<String>>,
     /// One permit for each put.
     may: tokio::sync::Semaphore,
@@ -247,8 +252,8 @@ struct Watched {
 
 impl Watched {
     fn new(place: Directory, may: usize) -> Arc<Self> {
-        let (put, listed) = (std::sync::Mutex::default(), std::sync::Mutex::default());
-        Arc::new(Self { place, put, listed, may: tokio::sync::Semaphore::new(may) })
+        let [put, got, listed] = [(); 3].map(|()| std::sync::Mutex::default());
+        Arc::new(Self { place, put, got, listed, may: tokio::sync::Semaphore::new(may) })
     }
 }
 
@@ -266,6 +271,7 @@ impl Objects for Watched {
     }
 
     fn get<'a>(&'a self, name: &'a str, range: Option<Range<u64>>) -> BoxFuture<'a, Result<Bytes, ObjectError>> {
+        self.got.lock().expect("no panic").push(name.to_owned());
         self.place.get(name, range)
     }
 
@@ -298,6 +304,44 @@ fn with_second(two: &Two, second: &Arc<Watched>) -> Arc<Repository> {
     let random = Arc::new(SeededRandom::new(8));
     let clock = Arc::clone(&two.clock) as _;
     Arc::new(Repository::new(copies, two.repository.key().clone(), Span::from_days(90), clock, random))
+}
+
+/// Neither side of a base waits for the other: a database is read on while a copy takes its time, and the next part is fetched while the
+/// last one is written.
+#[tokio::test]
+async fn a_base_is_read_ahead_of_who_takes_it() {
+    let two = two();
+    // It takes the data key, and no part until all were read.
+    let copy = Watched::new(two.places[1].clone(), 1);
+    let repository = Arc::new(with_second(&two, &copy).only(1));
+    let mut bytes = vec![0; 40 * 1024 * 1024];
+    two.repository.random().fill(&mut bytes);
+    let mut set = SetWriter::begin(Arc::clone(&repository), "shop", "mariadb").await.expect("begun");
+    let (mut database, read) = tokio::io::duplex(64 * 1024);
+    let all = async {
+        database.write_all(&bytes).await.expect("read");
+        drop(database);
+        copy.may.add_permits(100);
+    };
+    let both = async { tokio::join!(set.stream("full", read, |_| {}), all).0 };
+    tokio::time::timeout(WITHIN, both).await.expect("it is read on").expect("streamed");
+    let manifest = set.finish(|_| {}).await.expect("finished");
+
+    let catalog = Catalog::read(&repository, "shop").await.expect("read");
+    let (written, mut server) = tokio::io::duplex(64 * 1024);
+    let all = async {
+        let second = manifest.streams[0].part(2);
+        while !copy.got.lock().expect("no panic").iter().any(|name| name.ends_with(&second)) {
+            tokio::task::yield_now().await;
+        }
+        let mut out = Vec::new();
+        server.read_to_end(&mut out).await.expect("written");
+        out
+    };
+    let both = async { tokio::join!(catalog.read_stream(&manifest.set, &manifest.streams[0], written, |_| {}), all) };
+    let (ended, out) = tokio::time::timeout(WITHIN, both).await.expect("it is fetched ahead");
+    ended.expect("whole");
+    assert!(out == bytes);
 }
 
 /// BK-8: a copy that missed days gets what the newest state needs before anything older.
