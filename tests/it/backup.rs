@@ -1,6 +1,7 @@
 //! Backups, end to end: real databases, followed, restored and judged by a running garant (BK-1, BK-2, BK-3, BK-5, BK-6). As root; the
 //! agent runs as the user of the database.
 
+mod bucket;
 mod files;
 mod hung;
 mod mariadb;
