@@ -12,6 +12,7 @@
 //! without saying so: `7412345678901234567`, then `7412345678901234567.2`. FILE is the timeline, START and END are positions in
 //! bytes (LSN). Where bytes are missing the names say so.
 
+mod ahead;
 mod around;
 mod base;
 mod examine;

@@ -245,7 +245,8 @@ impl Backend {
         Ok(bytes)
     }
 
-    fn put(&self, kind: FileType, id: &Id, bytes: Bytes) -> Result<BTreeSet<usize>, RepositoryError> {
+    /// Adds an object, and says at which copies it is.
+    pub(super) fn put(&self, kind: FileType, id: &Id, bytes: Bytes) -> Result<BTreeSet<usize>, RepositoryError> {
         let size = bytes.len() as u64;
         let done = self.wait(self.repository.put(&self.object(kind, id), bytes))?;
         if self.superseded.is_some() && done.len() < self.repository.copies().len() {

@@ -1,9 +1,7 @@
-//! Opening a restic repository: its configuration, its keys.
+//! Opening a restic repository, or making it.
 //!
-//! The key that encrypts everything in it, and the password under which stock restic finds that key, are both derived from the
-//! repository key and the name. So no password is stretched when we open it, which costs 128 MiB, and a repository whose key files
-//! are lost is still open to whoever has the repository key. A repository is made only where every copy answers that it has none:
-//! two configurations under one name, each at one copy, would be two repositories that destroy each other's use.
+//! A repository is made only where every copy answers that it has none: two configurations under one name, each at one copy, would be
+//! two repositories that destroy each other's use.
 
 use std::sync::Arc;
 
@@ -11,14 +9,15 @@ use rustic_core::{
     ConfigOptions, Credentials, FileType, Id, KeyOptions, OpenStatus, ReadBackend as _, RepositoryBackends,
     RepositoryOptions,
 };
-use zeroize::Zeroizing;
+use sha2::{Digest as _, Sha256};
 
 use super::FilesError;
 use super::backend::Backend;
+use super::key::{key_file, master_key};
 use super::thread::Telling;
 use super::words::failed;
 use crate::objects::Why;
-use crate::sealed::{RepositoryError, RepositoryKey, hex};
+use crate::sealed::{RepositoryError, RepositoryKey};
 
 /// Bytes of a pack of data; the last chunk may go over it, by 8 MiB at most.
 const DATA_PACK: &str = "16 MiB";
@@ -28,32 +27,10 @@ const TREE_PACK: &str = "4 MiB";
 /// An open repository.
 pub(super) type Open = rustic_core::Repository<OpenStatus>;
 
-/// The password of the restic repository `name`, for stock restic: 64 hexadecimal digits.
-///
-/// Whoever has it reads that repository, and nothing else of the repository key.
-pub fn password(key: &RepositoryKey, name: &str) -> Zeroizing<String> {
-    Zeroizing::new(hex(&*key.derive(&format!("garant restic password 1\n{name}"))))
-}
-
-/// The key of the restic repository `name`, in the form in which restic stores it: 32 bytes that encrypt, 32 that authenticate.
+/// The key of the restic repository `name`, as rustic_core takes it.
 fn credentials(key: &RepositoryKey, name: &str) -> Result<Credentials, FilesError> {
-    let encrypt = key.derive(&format!("garant restic encryption key 1\n{name}"));
-    let mut authenticate = key.derive(&format!("garant restic authentication key 1\n{name}"));
-    // What Poly1305 leaves out of `r`, restic stores as zeros.
-    let r = &mut authenticate[16..];
-    for (at, mask) in [(3, 0x0f), (7, 0x0f), (11, 0x0f), (15, 0x0f), (4, 0xfc), (8, 0xfc), (12, 0xfc)] {
-        r[at] &= mask;
-    }
-    let (k, r) = authenticate.split_at(16);
-    let json = serde_json::json!({ "mac": { "k": base64(k), "r": base64(r) }, "encrypt": base64(&*encrypt) });
-    let key = serde_json::from_value(json).map_err(|error| FilesError::Stored(error.to_string()))?;
+    let key = serde_json::from_value(master_key(key, name)).map_err(|error| FilesError::Stored(error.to_string()))?;
     Ok(Credentials::Masterkey(key))
-}
-
-/// Base64 (RFC 4648, section 4).
-fn base64(bytes: &[u8]) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
 /// Opens the repository `name`; `None` where every copy says that it has none.
@@ -100,8 +77,8 @@ pub(super) fn open_or_make(backend: &Arc<Backend>, name: &str, telling: &Telling
         closed(backend, telling)?.init(&credentials, &KeyOptions::default(), &options).map_err(failed)?
     };
     if backend.list(FileType::Key).map_err(failed)?.is_empty() {
-        let password = password(backend.repository().key(), name);
-        repository.add_key(&password, &KeyOptions::default()).map_err(failed)?;
+        let file = key_file(backend.repository().key(), name, backend.repository().random())?;
+        backend.put(FileType::Key, &Id::new(Sha256::digest(&file).into()), file.into())?;
     }
     Ok(repository)
 }

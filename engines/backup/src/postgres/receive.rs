@@ -15,6 +15,7 @@ use event::{Monotonic, Span, Time};
 use postgres_protocol::message::backend::Message;
 use tokio::time::MissedTickBehavior;
 
+use super::ahead::Ahead;
 use super::records::{BLOCK_BYTES, Records};
 use super::resume::{self, From, PieceFacts, Start};
 use super::server::{Identity, Server, Slot, Written, micros_of_message};
@@ -34,6 +35,8 @@ const SILENT_MAX: Span = Span::from_secs(60);
 const AGAIN: Span = Span::from_secs(2);
 /// How long it may take, when the engine is to stop, to receive what the server has written, and then to make it durable.
 const STOPS_WITHIN: Span = Span::from_secs(5);
+/// How often the server's clock is read before anything is received: one answer may be slow.
+const READINGS: usize = 3;
 /// The states in which the server says that it does not have what it is asked for: no such file.
 const LOG_GONE: &str = "58P01";
 
@@ -207,6 +210,8 @@ struct Receiver<'a> {
     log: String,
     timeline: u32,
     facts: PieceFacts,
+    /// What is known of its clock.
+    ahead: Option<Ahead>,
     waiting: Waiting,
     /// Since when something waits that can leave.
     waiting_since: Option<Monotonic>,
@@ -238,13 +243,20 @@ impl<'a> Receiver<'a> {
             resume::start(of, repository, &identity, (&slot, server.segment_bytes), from).await?;
         let command = format!("START_REPLICATION SLOT {} PHYSICAL {at} TIMELINE {timeline}", of.slot());
         wire.send(&command).await.map_err(failed)?;
+        let mut ahead: Option<Ahead> = None;
+        for _ in 0..READINGS {
+            let before = context.clock.now();
+            let written = Written::ask(&mut sql, server.segment_bytes).await.map_err(failed)?;
+            let read = Ahead::read(written.clock, (before, context.clock.now()), context.clock.monotonic());
+            ahead = Some(read.after(ahead));
+        }
         let now = context.clock.monotonic();
         let facts = PieceFacts {
             version: server.version,
             segment_bytes: server.segment_bytes,
             history: identity.history.of(timeline),
             last_record: None,
-            clock_ahead_us: 0,
+            clock_ahead_us: ahead.map_or(0, |ahead| ahead.guess().micros()),
         };
         tracing::info!(backup = of.name, log, timeline, from = %at, "the log of PostgreSQL is received");
         let waiting = Waiting {
@@ -266,6 +278,7 @@ impl<'a> Receiver<'a> {
             log,
             timeline,
             facts,
+            ahead,
             waiting,
             waiting_since: None,
             writer: Some(writer),
@@ -462,9 +475,9 @@ impl<'a> Receiver<'a> {
     ) -> Result<(), DatabaseError> {
         let written = written.map_err(|error| self.of.error(error))?;
         self.sql = Some(sql);
-        // A clock that is read between two readings of ours is ours, as far as anybody can tell.
-        let ahead = written.clock.since(written.clock.clamp(before, after.max(before)));
-        self.facts.clock_ahead_us = ahead.micros();
+        let read = Ahead::read(written.clock, (before, after), self.context.clock.monotonic());
+        let ahead = self.ahead.insert(read.after(self.ahead));
+        self.facts.clock_ahead_us = ahead.guess().micros();
         self.asked = Some((written.end, before));
         self.prove();
         Ok(())
