@@ -9,9 +9,9 @@
 //! As root, with the programs of MariaDB, PostgreSQL and restic; the servers are its own, on folders of their own.
 
 mod agent;
-mod files;
-mod mariadb;
-mod postgres;
+pub(crate) mod files;
+pub(crate) mod mariadb;
+pub(crate) mod postgres;
 
 use std::io::Write as _;
 use std::path::Path;

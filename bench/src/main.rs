@@ -32,6 +32,10 @@ fn main() -> ExitCode {
         Some("told") => told::run(),
         Some("guard") => guard::run(),
         Some("backup") => backup::run(),
+        // Parts of that of backups, each for itself.
+        Some("backup-files") => backup::files::run(),
+        Some("backup-mariadb") => backup::mariadb::run(),
+        Some("backup-postgres") => backup::postgres::run(),
         // Parts of that of the guard, in the namespaces that it makes.
         Some("guard-ear") => guard::ear(),
         Some("guard-peer") => guard::peer(),

@@ -136,8 +136,8 @@ impl Agent {
         let arguments = ["backup", "list", "it", "--policy", "garant.toml", "--json"];
         let listed = Process::command(&self.binary).current_dir(&self.folder).args(arguments).output().ok()?;
         let listed: Value = serde_json::from_slice(&listed.stdout).ok()?;
-        let set = listed["sets"].as_array()?.iter().rfind(|set| set["manifest"]["kind"] == kind)?;
-        Some((set["manifest"]["streams"][0]["size"].as_u64()?, set["stored_bytes"].as_u64()?))
+        let base = listed.as_array()?.iter().rfind(|base| base["kind"] == kind)?;
+        Some((base["size_bytes"].as_u64()?, base["stored_bytes"].as_u64()?))
     }
 
     /// Restores the newest second into a folder, and measures it.

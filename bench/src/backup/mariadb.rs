@@ -13,7 +13,7 @@ const ROWS: u32 = 700_000;
 /// How often it is looked how long a commit waits.
 const LAGS: usize = 5;
 /// Rows that are written one by one while both receive the log.
-const COMMITS: u32 = 4_000;
+const COMMITS: u32 = 20_000;
 
 type Failed = Box<dyn std::error::Error>;
 
@@ -65,7 +65,7 @@ impl Server {
     }
 }
 
-pub(super) fn run() -> Outcome {
+pub(crate) fn run() -> Outcome {
     let folder = tempfile::tempdir()?;
     let at = folder.path();
     super::agent::open_to_all(at)?;

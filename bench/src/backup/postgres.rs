@@ -63,7 +63,7 @@ impl Server {
     }
 }
 
-pub(super) fn run() -> Outcome {
+pub(crate) fn run() -> Outcome {
     let folder = tempfile::tempdir()?;
     let at = folder.path();
     super::agent::open_to_all(at)?;

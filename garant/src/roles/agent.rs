@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::failure::Failure;
 use crate::registry::{HostGiven, Registry};
-use crate::runtime::Handles;
+use crate::runtime::{self, Handles};
 use crate::signals::StopSignals;
 
 /// Deadline of the engines to stop.
@@ -112,6 +112,8 @@ pub(crate) async fn agent(
         #[expect(clippy::exit, reason = "an orderly end would wait for what somebody has no patience for")]
         std::process::exit(128 + kind.as_raw_value());
     }));
+    // Ends with the process.
+    drop(tokio::spawn(runtime::keep_giving_back_memory()));
     ready();
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
     let ended = supervisor.run(stop).await;

@@ -31,10 +31,6 @@ use crate::terminal::counted;
 const FLUSH: Span = Span::from_secs(3);
 /// Longest wait for the first start of every engine; then the ready line is written without it.
 const READY_WITHIN: Span = Span::from_secs(20);
-/// How long after a start all that depends on the policy has read it.
-const SETTLED: Span = Span::from_secs(30);
-/// How often what was freed is given back after that.
-const GIVE_BACK_EVERY: Span = Span::from_secs(600);
 /// Time after which `running.json` is written again when the disk was full.
 const WRITTEN_AGAIN: Span = Span::from_secs(5);
 
@@ -70,7 +66,7 @@ pub(super) async fn run(
     }
 
     // Ends with the process.
-    drop(tokio::spawn(give_back_memory()));
+    drop(tokio::spawn(runtime::keep_giving_back_memory()));
     let ended = loop {
         let trigger = tokio::select! {
             ended = &mut supervised => break ended,
@@ -125,15 +121,6 @@ async fn stop_on_a_signal(stop: CancellationToken, data: PathBuf, mut signals: S
     tracing::warn!("a second signal: stopping at once");
     #[expect(clippy::exit, reason = "an orderly end would wait for what somebody has no patience for")]
     std::process::exit(128 + kind.as_raw_value());
-}
-
-/// Gives back what a start, a reload or an outage took: of ten thousand probes, a quarter of all memory, or nine tenths.
-async fn give_back_memory() {
-    tokio::time::sleep(SETTLED.to_std()).await;
-    loop {
-        runtime::give_back_memory();
-        tokio::time::sleep(GIVE_BACK_EVERY.to_std()).await;
-    }
 }
 
 fn notify(state: &[sd_notify::NotifyState<'_>]) {
