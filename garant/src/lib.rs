@@ -27,8 +27,8 @@ pub use registry::{EngineEntry, Made, PolicyPart, Registry};
 
 /// Runs the command that the arguments of the process name, with the engines and parts of `registry`.
 pub fn main(registry: &Registry) -> ExitCode {
-    runtime::frugal_allocator();
     let invocation = cli::Invocation::parse(registry);
+    invocation.memory().set();
     let mut terminal = terminal::Terminal::new(invocation.colour());
     let outcome = invocation.run(registry, &mut terminal);
     match outcome.and_then(|code| terminal.finish().map(|()| code)) {

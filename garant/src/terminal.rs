@@ -159,16 +159,16 @@ impl Terminal {
         io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
-    /// The line that a person types after this question; `None` where there is no terminal to ask at.
-    pub(crate) fn prompt(&self, question: &str) -> Option<String> {
-        if !Self::is_interactive() {
-            return None;
-        }
+    /// Shows a question on standard error; false where there is nobody to answer it.
+    pub(crate) fn question(&self, question: &str) -> bool {
         let mut err = io::stderr().lock();
-        write!(err, "{} ", shown(question, self.colours.err)).and_then(|()| err.flush()).ok()?;
-        let mut typed = String::new();
-        let read = io::stdin().lock().take(TYPED_BYTES_MAX).read_line(&mut typed).ok()?;
-        (read > 0).then(|| typed.trim().to_owned())
+        Self::is_interactive()
+            && write!(err, "{} ", shown(question, self.colours.err)).and_then(|()| err.flush()).is_ok()
+    }
+
+    /// Ends the line of a question that gets no answer.
+    pub(crate) fn no_answer() {
+        drop(writeln!(io::stderr()));
     }
 
     /// A progress bar of bytes, drawn on standard error when that is a terminal.
@@ -313,6 +313,13 @@ impl Write for LogLines {
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().lock().flush()
     }
+}
+
+/// The line that a person types; `None` at the end of what is typed.
+pub(crate) fn typed() -> Option<String> {
+    let mut typed = String::new();
+    let read = io::stdin().lock().take(TYPED_BYTES_MAX).read_line(&mut typed).ok()?;
+    (read > 0).then(|| typed.trim().to_owned())
 }
 
 fn paint(coloured: bool, style: Style, text: impl Display) -> String {

@@ -253,6 +253,12 @@ fn figures_are_sound(up: &Up) {
     assert!(read.status.success(), "{}", transcript(&read));
 }
 
+/// Waits for the next second, and gives it: what was done before lies before it.
+fn next_second() -> String {
+    let before = now();
+    eventually("the next second", || Some(now()).filter(|now| *now != before))
+}
+
 /// The time, in RFC 3339 to the second.
 fn now() -> String {
     let date = command("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output().expect("date runs");

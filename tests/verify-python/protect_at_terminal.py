@@ -1,6 +1,6 @@
-"""Runs a command of `garant protect` on a terminal, as a person who agrees and keeps the key, or mistypes it.
+"""Runs a command of `garant protect` on a terminal, as a person who agrees and keeps the key, mistypes it, or presses Ctrl-C instead.
 
-Usage: protect_at_terminal.py keep|mistype PROGRAM ARGUMENT…
+Usage: protect_at_terminal.py keep|mistype|interrupt PROGRAM ARGUMENT…
 Ends with the exit code of the program; what the terminal showed is on standard output.
 """
 
@@ -9,7 +9,7 @@ import pty
 import re
 import sys
 
-keeps, command = sys.argv[1] == "keep", sys.argv[2:]
+what, command = sys.argv[1], sys.argv[2:]
 child, terminal = pty.fork()
 if child == 0:
     os.execvp(command[0], command)
@@ -31,6 +31,6 @@ while True:
         answered = len(shown)
         key = re.search(r"shown once:\s+(\S+)", shown).group(1)
         asked = key[int(question.group(1)) - 1 : int(question.group(2))]
-        os.write(terminal, (asked if keeps else "wrong").encode() + b"\n")
+        os.write(terminal, {"keep": asked + "\n", "mistype": "wrong\n", "interrupt": "\x03"}[what].encode())
 print(shown)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

@@ -80,7 +80,9 @@ async fn gaps(repository: &Arc<Repository>, catalog: &Catalog) -> Result<Vec<Str
     for log in catalog.logs().await? {
         let of: Vec<_> = stretches.iter().filter(|stretch| stretch.log.as_deref() == Some(&*log)).collect();
         for pair in of.windows(2) {
-            wrong.push(gap(&log, pair[0].through, pair[1].from));
+            if pair[0].has_gap_before(pair[1]) {
+                wrong.push(gap(&log, pair[0].through, pair[1].from));
+            }
         }
     }
     let open = open_gaps(repository, catalog).await?;

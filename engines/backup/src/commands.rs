@@ -24,6 +24,8 @@ mod rewind;
 mod show;
 mod status;
 
+/// The exit code of a restore or rewind to an instant that can't be reached.
+const UNREACHABLE: u8 = 4;
 /// The policy that is read unless another is named.
 const POLICY: &str = "garant.toml";
 
@@ -229,6 +231,35 @@ fn instant(words: &str, now: Time) -> Result<Time, Failure> {
     })
 }
 
+/// An instant in RFC 3339, to the microsecond where it is not a whole second.
+fn exactly(at: Time) -> String {
+    let (second, micros) = (at.to_rfc3339(), at.micros().rem_euclid(1_000_000));
+    match second.strip_suffix('Z') {
+        Some(second) if micros != 0 => format!("{second}.{micros:06}Z"),
+        _ => second,
+    }
+}
+
+/// The instant of the backup `name` that a person writes. The log of MariaDB dates commits to the second: an instant within one can't be
+/// told from another, and how long ago something was is never meant so exactly.
+fn instant_of(settings: &Settings, name: &str, words: &str, now: Time) -> Result<Time, Failure> {
+    let to = instant(words, now)?;
+    if to > now {
+        return Err(Failure::new(format!("{to} has not come yet")).remedy("name an instant that is over").code(2));
+    }
+    let before = Time::from_secs(to.micros().div_euclid(1_000_000));
+    if to == before || !settings.mariadb.iter().any(|database| database.name == name) {
+        return Ok(to);
+    }
+    if words.trim().ends_with("ago") {
+        return Ok(before);
+    }
+    let after = before + Span::from_secs(1);
+    Err(Failure::new(format!("{to} lies within a second, and the log of MariaDB dates commits to whole ones"))
+        .remedy(format!("name {before} or {after}"))
+        .code(UNREACHABLE))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,10 +294,37 @@ mod tests {
         assert_eq!(read(&["www", "--as-first-written=yesterday"]).expect_err("no time").exit_code(), 2);
     }
 
+    /// BK-2: no other instant than the one that was asked for.
+    #[test]
+    fn an_instant_within_a_second_is_none_of_mariadb() {
+        let policy = r#"
+            [[service]]
+            name = "backup"
+            [[region]]
+            name = "near"
+            provider = "ovh"
+            [backup]
+            service = "backup"
+            key = { file = "/etc/garant/backup.key" }
+            copy = [{ name = "near", region = "near", directory = "/mnt/backup" }]
+            mariadb = [{ name = "shop-db" }]
+            postgres = [{ name = "crm-db" }]
+        "#;
+        let settings = Config::of_text(policy).settings().expect("it is sound").clone();
+        let now = Time::parse_rfc3339("2026-11-29T14:00:00.7Z").expect("an instant");
+        let of = |name: &str, words: &str| instant_of(&settings, name, words, now).map(exactly);
+        let refused = of("shop-db", "2026-11-29T13:00:10.999Z").expect_err("within a second");
+        assert_eq!(refused.exit_code(), UNREACHABLE);
+        assert_eq!(of("shop-db", "2026-11-29T13:00:10.000Z").expect("a second"), "2026-11-29T13:00:10Z");
+        assert_eq!(of("shop-db", "10 min ago").expect("about then"), "2026-11-29T13:50:00Z");
+        assert_eq!(of("crm-db", "2026-11-29T13:00:10.999Z").expect("exactly"), "2026-11-29T13:00:10.999000Z");
+        assert_eq!(of("shop-db", "2026-11-29T15:00:00Z").expect_err("it has not come").exit_code(), 2);
+    }
+
     #[test]
     fn an_instant_has_an_offset_or_is_some_time_ago() {
         let now = Time::parse_rfc3339("2026-11-29T14:00:00Z").expect("a time");
-        let at = |words| instant(words, now).map(Time::to_rfc3339);
+        let at = |words| instant(words, now).map(exactly);
         assert_eq!(at("2026-11-29T14:32:07+01:00").expect("one"), "2026-11-29T13:32:07Z");
         assert_eq!(at("10 min ago").expect("one"), "2026-11-29T13:50:00Z");
         for words in ["", "14:32", "2026-11-29 14:32:07", "2026-11-29T14:32:07", "ago", "soon"] {

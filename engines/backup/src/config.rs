@@ -558,7 +558,7 @@ impl Section for PostgresTable {
             check_doc: "what must be true of it once it was restored, [[backup.postgres.check]]",
             canary_doc: "a table, \"database.table\" or \"database.schema.table\", to which rows are committed that each restore test \
                          must bring back; none unless said",
-            socket_doc: "the folder of its socket; `/run/postgresql` unless said",
+            socket_doc: "the folder of its socket, or the socket itself where its port is not 5432; `/run/postgresql` unless said",
             socket: "/run/postgresql",
             incremental: None,
         };

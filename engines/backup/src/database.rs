@@ -17,6 +17,8 @@ pub use engine::Watcher;
 
 /// Longest time that something of a log waits before it leaves the host.
 pub const SHIP_EVERY: Span = Span::from_secs(10);
+/// How long it waits for more: what is left of [`SHIP_EVERY`] is for its way.
+pub(crate) const SHIP_AFTER: Span = Span::from_micros(SHIP_EVERY.micros() * 4 / 5);
 /// How often a log in which nothing happens says so, by a piece without bytes.
 pub const IDLE_EVERY: Span = Span::from_secs(60);
 /// Most bytes of a log that wait in memory; beyond them they leave at once.

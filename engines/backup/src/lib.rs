@@ -43,6 +43,8 @@ mod rewind;
 mod run;
 pub mod sealed;
 mod slots;
+#[cfg(test)]
+mod small_disk;
 mod sources;
 mod statement;
 mod versions;

@@ -13,6 +13,9 @@ use crate::sealed::{Copy, Repository, RepositoryError, RepositoryKey};
 /// How long it is looked whether two directories are the same one.
 const LOOKS_FOR: Span = Span::from_secs(5);
 
+/// How long a command leaves a copy alone that did not answer: somebody waits for its end.
+const AWAY_OF_A_COMMAND: Span = Span::from_secs(600);
+
 /// As what the copies are read.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Reading {
@@ -29,10 +32,10 @@ pub enum Reading {
 /// # Errors
 /// The key can't be read, or is none.
 pub async fn open(settings: &Settings, context: &Context) -> Result<Arc<Repository>, RepositoryError> {
-    open_as(settings, context, Reading::AsItIs).await
+    opened(settings, context, Reading::AsItIs).await.map(Arc::new)
 }
 
-/// The repository of `settings`, to be read so.
+/// The repository of `settings`, to be read so by a command: a copy that does not answer is waited for once.
 ///
 /// # Errors
 /// The key can't be read, or is none; or no copy keeps versions.
@@ -41,6 +44,10 @@ pub async fn open_as(
     context: &Context,
     reading: Reading,
 ) -> Result<Arc<Repository>, RepositoryError> {
+    Ok(Arc::new(opened(settings, context, reading).await?.leaving_alone_for(AWAY_OF_A_COMMAND)))
+}
+
+async fn opened(settings: &Settings, context: &Context, reading: Reading) -> Result<Repository, RepositoryError> {
     let key = key(settings, context).await?;
     let mut copies = Vec::new();
     let doubles = doubles(settings).await;
@@ -61,7 +68,7 @@ pub async fn open_as(
     }
     let (clock, random) = (Arc::clone(&context.clock), Arc::clone(&context.random));
     let repository = Repository::new(copies, key, settings.keep, clock, random);
-    Ok(Arc::new(repository.bases_apart(settings.intervals())))
+    Ok(repository.bases_apart(settings.intervals()))
 }
 
 /// The copies that are at the place of another one, which counts for both. Where a file system does not answer they are not known.

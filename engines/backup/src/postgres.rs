@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 use crate::canary::{CanaryTable, Row, Statements};
 use crate::checks::Examined;
 use crate::config::Connection as Settings;
-use crate::database::{Around, Database, DatabaseError, Problem, Restored, SHIP_EVERY, Shipped};
+use crate::database::{Around, Database, DatabaseError, Problem, Restored, SHIP_AFTER, Shipped};
 use crate::sealed::{Catalog, Manifest, Repository};
 use wire::{Connection, Mode, WireError};
 
@@ -95,13 +95,13 @@ impl<'de> Deserialize<'de> for Lsn {
 pub struct Postgres {
     name: String,
     settings: Settings,
-    ship_every: Span,
+    ship_after: Span,
 }
 
 impl Postgres {
     /// The cluster of the backup `name`, reached as `settings` say.
     pub fn new(name: impl Into<String>, settings: Settings) -> Self {
-        Self { name: name.into(), settings, ship_every: SHIP_EVERY }
+        Self { name: name.into(), settings, ship_after: SHIP_AFTER }
     }
 
     /// Restores what `backup` was at the instant `to` into the folder `into`, which is empty or not there yet: a directory of data whose

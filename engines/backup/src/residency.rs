@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use engine::Context;
 
 use crate::config::{CopySettings, PlaceSettings, Settings};
-use crate::objects::S3;
+use crate::objects::{S3, Why};
 
 /// What was seen of where the copies are.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -47,10 +47,10 @@ pub(crate) async fn look(settings: &Settings, context: &Context) -> Residency {
                 "the copy `{}` is in `{location}`, and the policy says `{}`: correct `s3_region` and `region`, or move the bucket",
                 copy.name, bucket.region
             )),
-            Err(error) => seen.unknown.push(format!(
-                "where the copy `{}` is can't be asked: {error}; allow the key s3:GetBucketLocation",
-                copy.name
-            )),
+            Err(error) => {
+                let remedy = if error.why == Why::Refused { "; allow the key s3:GetBucketLocation" } else { "" };
+                seen.unknown.push(format!("where the copy `{}` is can't be asked: {error}{remedy}", copy.name));
+            }
         }
     }
     seen

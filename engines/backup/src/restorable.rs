@@ -18,6 +18,21 @@ pub struct Restorable {
     pub from: Time,
     /// The last instant.
     pub through: Time,
+    /// Up to when the log leads that goes on from the base; before `from`, where what lies around the base is still on its way.
+    #[serde(skip)]
+    pub(crate) log_through: Time,
+}
+
+impl Restorable {
+    /// An instant that can be restored alone.
+    pub(crate) const fn instant(at: Time) -> Self {
+        Self { log: None, from: at, through: at, log_through: at }
+    }
+
+    /// Whether something of the log is missing between this stretch and the next one: not where the log simply has not come further yet.
+    pub(crate) fn has_gap_before(&self, next: &Self) -> bool {
+        self.log == next.log && next.log_through > self.log_through
+    }
 }
 
 /// The stretches of a backup, the oldest first. Bases of no use, as those whose log is not there, begin none.
@@ -50,11 +65,11 @@ pub(crate) async fn reach(repository: &Arc<Repository>, catalog: &Catalog) -> Re
             continue;
         }
         match sources::through(repository, catalog, set).await? {
-            Ok(through) => {
-                let through = through.max(from);
+            Ok(log_through) => {
+                let through = log_through.max(from);
                 // Instants are full seconds, and the first of them lies behind what the base shows.
                 let first = Time::from_secs(from.micros().div_euclid(1_000_000) + 1);
-                stretches.push(Restorable { log: log.clone(), from: first.min(through), through });
+                stretches.push(Restorable { log: log.clone(), from: first.min(through), through, log_through });
             }
             Err(why) => {
                 tracing::debug!(set = set.set, why, "a base is of no use");

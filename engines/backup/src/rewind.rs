@@ -52,6 +52,17 @@ pub(crate) struct Layout {
     pub(crate) beside: Vec<PathBuf>,
 }
 
+/// What keeps a server from committing more, for as long as it lives.
+#[derive(Default)]
+pub(crate) struct Hold(Option<Box<dyn Any + Send>>);
+
+impl Hold {
+    /// A hold that ends when this is dropped. [`Hold::default`] holds nobody back.
+    pub(crate) fn by(held: impl Any + Send) -> Self {
+        Self(Some(Box::new(held)))
+    }
+}
+
 /// A live server, which is rewound.
 pub(crate) trait Live: Send + Sync {
     /// Where its files are; `data` is what the policy says, for a server that does not answer.
@@ -64,13 +75,9 @@ pub(crate) trait Live: Send + Sync {
     /// Whether it answers, were it only to say that it does not know who asks.
     fn answers<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, bool>;
 
-    /// Waits until what it has committed is in the repository, and lets nobody commit more until the result is dropped, where it can.
-    /// Or why it is not.
-    fn ship<'a>(
-        &'a self,
-        context: &'a Context,
-        repository: &'a Arc<Repository>,
-    ) -> BoxFuture<'a, Result<Box<dyn Any + Send>, String>>;
+    /// Waits until what it has committed is in the repository. Or why it is not.
+    fn ship<'a>(&'a self, context: &'a Context, repository: &'a Arc<Repository>)
+    -> BoxFuture<'a, Result<Hold, String>>;
 
     /// Whether the repository has all that the stopped server on `data` has written. Or why it has not.
     fn is_shipped<'a>(
@@ -123,6 +130,9 @@ pub(crate) struct Journal {
     /// What was restored, and what its checks have shown.
     pub(crate) restored: Option<Restored>,
     pub(crate) checks: Vec<Checked>,
+    /// What of the log is in the old data alone.
+    #[serde(default)]
+    pub(crate) left: Option<String>,
 }
 
 fn files(path: &Path) -> impl FnOnce(io::Error) -> DatabaseError + '_ {
@@ -179,6 +189,7 @@ impl Journal {
             start,
             restored: None,
             checks: Vec::new(),
+            left: None,
         };
         journal.goes_along(&layout.beside);
         journal
@@ -330,24 +341,29 @@ impl Rewind<'_> {
             self.journal.goes_along(&layout.beside);
             shipped
         } else {
-            Ok(Box::new(()) as Box<dyn Any + Send>)
+            Ok(Hold::default())
         };
         let (held, missing) = match shipped {
-            Ok(held) => (Some(held), None),
-            Err(why) => (None, Some(why)),
+            Ok(held) => (held, None),
+            Err(why) => (Hold::default(), Some(why)),
         };
         if let Some(why) = missing.filter(|_| !unshipped) {
             return Err(NotPromoted::Unshipped(why));
         }
         self.journal.write(Step::Stopping)?;
         self.stop_server().await?;
+        let was_held = held.0.is_some();
         drop(held);
         let beside = self.journal.beside.iter().map(|(file, _)| file.clone()).collect();
         let layout = Layout { data: self.journal.data.clone(), beside };
         if let (false, Err(why)) = (unshipped, self.live.is_shipped(self.context, self.repository, &layout).await) {
-            self.start_server().await?;
-            self.journal.write(Step::Restored)?;
-            return Err(NotPromoted::Unshipped(why));
+            if !was_held {
+                self.start_server().await?;
+                self.journal.write(Step::Restored)?;
+                return Err(NotPromoted::Unshipped(why));
+            }
+            // A server that stops ends the hold, and then the commits that waited for it, as chance has it. The old data keeps them.
+            self.journal.left = Some(why);
         }
         let Journal { aside, data, .. } = &self.journal;
         self.watcher.doing("fit", 0, None);

@@ -38,6 +38,8 @@ use crate::statement::{Said, Seen, Statement};
 const TURN: Duration = Duration::from_secs(5);
 /// How often the copies are compared, and what one lacks is brought to it.
 const LEVEL_EVERY: Duration = Duration::from_mins(15);
+/// How soon again where a copy did not answer, so that nobody who has mended it waits to see it.
+const LEVEL_AGAIN: Duration = Duration::from_mins(2);
 /// How long a repository that can't be opened is left alone.
 const OPEN_AGAIN: Span = Span::from_secs(30);
 /// The file that says when the repository key was last shown to be kept elsewhere.
@@ -558,13 +560,14 @@ fn make_folder(folder: &std::path::Path) {
 
 /// Looks at where the copies are, until the engine stops.
 async fn reside(settings: Settings, board: Arc<Board>, context: Context) {
-    let mut tick = tokio::time::interval(LEVEL_EVERY);
-    loop {
+    while !context.stop.is_cancelled() {
+        let found = residency::look(&settings, &context).await;
+        let again = if found.unknown.is_empty() { LEVEL_EVERY } else { LEVEL_AGAIN };
+        board.resides(found);
         tokio::select! {
             () = context.stop.cancelled() => return,
-            _ = tick.tick() => {}
+            () = tokio::time::sleep(again) => {}
         }
-        board.resides(residency::look(&settings, &context).await);
     }
 }
 
@@ -590,18 +593,17 @@ async fn level(
     (settings, elsewhere): (Settings, Arc<Elsewhere>),
     context: Context,
 ) {
-    let mut tick = tokio::time::interval(LEVEL_EVERY);
-    loop {
-        tokio::select! {
-            () = context.stop.cancelled() => return,
-            _ = tick.tick() => {}
-        }
+    while !context.stop.is_cancelled() {
         elsewhere.look(&settings).await;
-        let (wrong, copied) = match level_once(&repository).await {
-            Ok(levelled) => (wrong_with(&levelled), levelled.copied),
-            Err(error) => (vec![error.to_string()], 0),
+        let (wrong, copied, answered) = match level_once(&repository).await {
+            Ok(levelled) => (wrong_with(&levelled), levelled.copied, levelled.errors.is_empty()),
+            Err(error) => (vec![error.to_string()], 0, false),
         };
         board.compared(wrong, copied);
+        tokio::select! {
+            () = context.stop.cancelled() => return,
+            () = tokio::time::sleep(if answered { LEVEL_EVERY } else { LEVEL_AGAIN }) => {}
+        }
     }
 }
 

@@ -86,8 +86,8 @@ pub trait CommandContext {
     /// Whether there is a person to ask: standard input and standard error are a terminal.
     fn prompts(&self) -> bool;
 
-    /// The line that a person types after this question; `None` where standard input or standard error is no terminal, and at the end
-    /// of what is typed.
+    /// The line that a person types after this question; `None` where standard input or standard error is no terminal, at the end of
+    /// what is typed, and at Ctrl-C.
     fn prompt(&self, question: &str) -> Option<String>;
 
     /// Judges the policy in this file as if it held this text, with what is in `conf.d` beside it. Writes nothing.

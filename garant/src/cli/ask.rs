@@ -1,5 +1,6 @@
 //! What a command of an engine is given: the running garant to ask, and the terminal.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use engine::{BoxFuture, CancellationToken, Clock, Context, Programs, Progress, R
 use event::{BootId, Observed, Span, Time, Zone};
 use hosts::AgentPlace;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::SignalKind;
 
 use crate::cli::reload::tell;
 use crate::configuration::Configuration;
@@ -21,7 +23,7 @@ use crate::registry::Registry;
 use crate::roles::up::agent_state;
 use crate::signals::StopSignals;
 use crate::team_token::TeamToken;
-use crate::terminal::Terminal;
+use crate::terminal::{self, Terminal};
 
 /// Longest wait for an answer: a call may take [`door::CALL_TIME_MAX`].
 const WITHIN: Span = Span::from_secs(15);
@@ -38,13 +40,29 @@ pub(crate) struct Asking<'a> {
     runtime: &'a Runtime,
     registry: &'a Registry,
     terminal: &'a mut Terminal,
+    /// The exit code of a command that was interrupted while it waited for an answer.
+    interrupted: Cell<Option<u8>>,
 }
 
 impl<'a> Asking<'a> {
     /// The context of a command that asks the garant that runs on `data`, and waits on `runtime`.
     pub(crate) fn new(data: PathBuf, runtime: &'a Runtime, registry: &'a Registry, terminal: &'a mut Terminal) -> Self {
-        Self { data, runtime, registry, terminal }
+        Self { data, runtime, registry, terminal, interrupted: Cell::new(None) }
     }
+
+    /// How a command has ended; one that fails because a question was interrupted has the exit code of that.
+    pub(crate) fn ended(&self, ended: Result<u8, Failure>) -> Result<u8, Failure> {
+        let code = self.interrupted.get();
+        ended.map_err(|failure| match code {
+            Some(code) => failure.code(code),
+            None => failure,
+        })
+    }
+}
+
+/// The exit code of a command that a signal has ended.
+fn exit_code(kind: SignalKind) -> u8 {
+    u8::try_from(128 + kind.as_raw_value()).unwrap_or(1)
 }
 
 impl CommandContext for Asking<'_> {
@@ -169,8 +187,7 @@ impl CommandContext for Asking<'_> {
             tokio::select! {
                 () = work => Ok(()),
                 kind = signals.next() => {
-                    let code = u8::try_from(128 + kind.as_raw_value()).unwrap_or(1);
-                    Err(Failure::new("interrupted: what was begun is not finished").code(code))
+                    Err(Failure::new("interrupted: what was begun is not finished").code(exit_code(kind)))
                 }
             }
         })
@@ -189,7 +206,26 @@ impl CommandContext for Asking<'_> {
     }
 
     fn prompt(&self, question: &str) -> Option<String> {
-        self.terminal.prompt(question)
+        if !self.terminal.question(question) {
+            return None;
+        }
+        // Once signals are taken, Ctrl-C ends no read: it is waited for beside it, on a thread that nothing waits for.
+        let (tell, typed) = tokio::sync::oneshot::channel();
+        drop(std::thread::spawn(|| drop(tell.send(terminal::typed()))));
+        let answer = self.runtime.block_on(async {
+            let mut signals = StopSignals::taken(Arc::new(SystemClock)).ok()?;
+            tokio::select! {
+                typed = typed => typed.ok()?,
+                kind = signals.next() => {
+                    self.interrupted.set(Some(exit_code(kind)));
+                    None
+                }
+            }
+        });
+        if answer.is_none() {
+            Terminal::no_answer();
+        }
+        answer
     }
 
     fn judge(&self, policy: &Path, text: &str) -> Result<JudgedPolicy, Failure> {

@@ -24,6 +24,7 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::ask::Asking;
 use crate::failure::Failure;
 use crate::registry::Registry;
+use crate::runtime::Memory;
 use crate::terminal::{Colour, LogLines, Terminal};
 
 /// Longest wait at the end of a command for a thread that is blocked.
@@ -135,6 +136,17 @@ impl Invocation {
         }
     }
 
+    /// How its memory is kept.
+    pub(crate) const fn memory(&self) -> Memory {
+        match self {
+            Self::Own(arguments) => match arguments.command {
+                OwnCommand::Agent(_) => Memory::Reusing,
+                _ => Memory::Frugal,
+            },
+            Self::Engine { .. } => Memory::Plain,
+        }
+    }
+
     /// Runs the command.
     pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let arguments = match self {
@@ -142,7 +154,9 @@ impl Invocation {
             Self::Engine { command, arguments, .. } => {
                 let data = DataArgument::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
                 let runtime = runtime()?;
-                let ended = (command.run)(&arguments, &mut Asking::new(data.data, &runtime, registry, terminal));
+                let mut asking = Asking::new(data.data, &runtime, registry, terminal);
+                let ended = (command.run)(&arguments, &mut asking);
+                let ended = asking.ended(ended);
                 // A thread that is blocked, by a file system that hangs say, holds up no end.
                 runtime.shutdown_timeout(BLOCKING_MAX);
                 return ended.map(ExitCode::from);

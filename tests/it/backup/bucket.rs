@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use strict_s3::{BucketSettings, HOST, SERVER, StrictS3};
 
-use super::{entries, folder, kind, now, read, reads};
+use super::{entries, folder, kind, next_second, read, reads};
 use crate::harness::{Up, binary, command, eventually, transcript};
 
 /// BK-4, BK-7, BK-9: what is added with the identity of a host, locked, is all that a restore elsewhere needs; the identity that destroys
@@ -86,7 +86,7 @@ fn a_bucket_alone_is_enough() {
     let _folder = up.stop();
     std::fs::remove_dir_all(at.join("near")).expect("removed");
     let into = at.join("restored");
-    let to = now();
+    let to = next_second();
     let done = reads(&at, &["restore", "shop-db", "--to", &to, "--into", into.to_str().expect("UTF-8")]);
     assert!(done.status.success(), "{}", transcript(&done));
     let restored = into.join(at.strip_prefix("/").expect("absolute")).join("www");

@@ -36,7 +36,7 @@ fn files_are_taken_listed_checked_and_restored() {
     let checked = reads(&at, &["backup", "check", "shop-db"]);
     assert!(checked.status.success(), "{}", transcript(&checked));
     let into = at.join("restored");
-    let to = super::now();
+    let to = super::next_second();
     let done = reads(&at, &["restore", "shop-db", "--to", &to, "--into", into.to_str().expect("UTF-8"), "--check"]);
     assert!(done.status.success(), "{}", transcript(&done));
     assert!(String::from_utf8_lossy(&done.stdout).contains("passed: it greets"), "{}", transcript(&done));

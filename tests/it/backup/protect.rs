@@ -156,10 +156,12 @@ fn a_person_at_a_terminal_keeps_the_key() {
     let mut words = vec![String::new(), binary().display().to_string()];
     words.extend(protect_words(at, &["files", "www", "/etc/hostname", "--copy", &copy]));
 
-    words[0] = "mistype".to_owned();
-    let mistyped = python_script(python, "protect_at_terminal.py", &words);
-    assert_eq!(mistyped.status.code(), Some(1), "{}", transcript(&mistyped));
-    assert!(!at.join("garant.toml").exists() && !at.join("backup.key").exists(), "{}", transcript(&mistyped));
+    for (what, code) in [("mistype", 1), ("interrupt", 130)] {
+        words[0] = what.to_owned();
+        let refused = python_script(python, "protect_at_terminal.py", &words);
+        assert_eq!(refused.status.code(), Some(code), "{}", transcript(&refused));
+        assert!(!at.join("garant.toml").exists() && !at.join("backup.key").exists(), "{}", transcript(&refused));
+    }
 
     words[0] = "keep".to_owned();
     let kept = python_script(python, "protect_at_terminal.py", &words);

@@ -154,7 +154,7 @@ async fn stretches(
     let catalog = Catalog::read(repository, wanted).await.map_err(|error| unreadable(&error))?;
     let mut stretches = restorable(repository, &catalog).await.map_err(|error| unreadable(&error))?;
     let snapshots = snapshots(context, settings, repository, wanted).await?;
-    stretches.extend(snapshots.into_iter().map(|it| Restorable { log: None, from: it.at, through: it.at }));
+    stretches.extend(snapshots.into_iter().map(|it| Restorable::instant(it.at)));
     Ok(stretches)
 }
 

@@ -67,7 +67,7 @@ pub(super) fn arguments() -> clap::Command {
         )
         .subcommand(
             common(clap::Command::new("postgres").about("A cluster of PostgreSQL, to any second"))
-                .arg(socket("The folder of its socket, where it is not the only one"))
+                .arg(socket("The folder of its socket, where it is not the only one; the socket itself, where its port is not 5432"))
                 .arg(user)
                 .arg(fix_flag()),
         )
@@ -139,7 +139,16 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
     let flag = |name: &str| matches.get_flag(name);
     let wish = Wish::read(kind, matches)?;
     let before = Before::read(wish.policy)?;
-    if let Some(there) = before.settings.as_ref().and_then(|settings| wish.is_in(settings)) {
+    if let Some(settings) = before.settings.as_ref()
+        && let Some(there) = wish.is_in(settings)
+    {
+        for text in matches.get_many::<String>("copy").into_iter().flatten() {
+            if !NewCopy::parse(text)?.is_one_of(&settings.copies) {
+                return Err(Failure::new(format!("{} is there already, and no copy of it is at {text}", wish.name))
+                    .remedy(format!("add it to `copy` of [backup] in {}; nothing is changed", wish.policy.display()))
+                    .code(2));
+            }
+        }
         return is_there(&wish, there, flag("json"), command);
     }
     // A server is looked for once it is known that there is something to do.

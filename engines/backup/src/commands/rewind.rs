@@ -1,6 +1,5 @@
 //! `garant rewind`: brings a live database back to an instant, in its own place, when somebody says so.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::restore::show_checks;
 use super::{
-    agent_flag, instant, json_flag, known, name, name_argument, policy_flags, settings, wants_json, with_repository,
+    UNREACHABLE, agent_flag, exactly, instant_of, json_flag, known, name, name_argument, policy_flags, settings,
+    wants_json, with_repository,
 };
 use crate::checks;
 use crate::config::DatabaseSettings;
@@ -24,9 +24,8 @@ use crate::rewind::{JOURNAL, Journal, Layout, NotPromoted, Rewind, Step, can_be_
 use crate::sealed::Repository;
 use crate::sources;
 
-/// Exit codes: a check failed; the instant can't be reached; it waits for somebody to say so.
+/// Exit codes: a check failed; it waits for somebody to say so.
 const CHECK_FAILED: u8 = 3;
-const UNREACHABLE: u8 = 4;
 const WAITS: u8 = 5;
 /// How many transactions are shown on either side of the instant, unless said.
 const EACH: u16 = 5;
@@ -34,8 +33,6 @@ const EACH: u16 = 5;
 const SYSTEMD: &str = "/run/systemd/system";
 /// Longest cause in an entry of the journal, in characters.
 const CAUSE_MAX: usize = 2000;
-/// Longest answer of a person.
-const ANSWER_BYTES_MAX: u64 = 100;
 
 pub(super) fn arguments() -> clap::Command {
     policy_flags(clap::Command::new("rewind").about(
@@ -104,10 +101,8 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
     if matches.get_flag("undo") {
         return undo(matches, command, &database);
     }
-    let to = matches.get_one::<String>("to").map(|to| instant(to, command.now())).transpose()?;
-    if let Some(to) = to.filter(|to| *to > command.now()) {
-        return Err(Failure::new(format!("{to} has not come yet")).remedy("name an instant that is over").code(2));
-    }
+    let to = matches.get_one::<String>("to");
+    let to = to.map(|to| instant_of(&policy, &wanted, to, command.now())).transpose()?;
     let found = prepare(matches, command, &database, to)?;
     show(matches, command, &found);
     let is_told = matches.get_flag("yes");
@@ -121,11 +116,11 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
     }
     if !is_told && !is_begun {
         let question = format!(
-            "Stop the server, move {} to {}, and start it on what was restored? Write yes: ",
+            "Stop the server, move {} to {}, and start it on what was restored? Write yes:",
             found.journal.data.display(),
             found.journal.old.display()
         );
-        if !asked(&question) {
+        if command.prompt(&question).as_deref() != Some("yes") {
             let why = "nobody has confirmed it".to_owned();
             let code = if failed { CHECK_FAILED } else { WAITS };
             return Ok(waiting(matches, command, &Outcome { waits: Some(why), ..found }, (code, "")));
@@ -137,8 +132,8 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
         found = promote_journaled(matches, command, &database, found, unshipped)?;
         let Some(why) = found.waits.clone() else { break };
         command.note(&why);
-        let question = "Promote all the same? What is missing there stays in the old directory. Write yes: ";
-        if is_told || unshipped || !asked(question) {
+        let question = "Promote all the same? What is missing there stays in the old directory. Write yes:";
+        if is_told || unshipped || command.prompt(question).as_deref() != Some("yes") {
             return Ok(waiting(matches, command, &found, (WAITS, " --unshipped")));
         }
         unshipped = true;
@@ -151,6 +146,9 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
         let done = command.painted(Style::Good, &format!("{wanted} is rewound to {}", journal.to));
         command.line(&format!("{done}, and the server answers"));
         command.line(&format!("  the data of before is in {}", journal.old.display()));
+        if let Some(left) = &journal.left {
+            command.line(&format!("  what was committed while the server stopped is there alone: {left}"));
+        }
         for (_, away) in &journal.beside {
             command.line(&format!("  and of its log {}", away.display()));
         }
@@ -162,18 +160,6 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
         ));
     }
     Ok(0)
-}
-
-/// Asks on a terminal; nobody is asked elsewhere.
-fn asked(question: &str) -> bool {
-    let (mut errors, input) = (std::io::stderr().lock(), std::io::stdin());
-    if !input.is_terminal() {
-        return false;
-    }
-    let shown = errors.write_all(question.as_bytes()).and_then(|()| errors.flush());
-    let mut answer = String::new();
-    let read = std::io::Read::take(input.lock(), ANSWER_BYTES_MAX).read_line(&mut answer);
-    shown.is_ok() && read.is_ok() && answer.trim() == "yes"
 }
 
 /// Says what it waits for, and which command goes on: with `flag` behind it.
@@ -195,8 +181,8 @@ fn json_of(outcome: &Outcome, state: &str) -> Value {
     let restored = journal.restored.as_ref();
     json!({
         "name": journal.backup,
-        "asked": journal.to.to_rfc3339(),
-        "reached": restored.map(|restored| restored.to.to_rfc3339()),
+        "asked": exactly(journal.to),
+        "reached": restored.map(|restored| exactly(restored.to)),
         "state": state,
         "waits_for": outcome.waits,
         "around": outcome.around,
@@ -205,6 +191,7 @@ fn json_of(outcome: &Outcome, state: &str) -> Value {
         "data": journal.data,
         "aside": journal.aside,
         "old": journal.old,
+        "left": journal.left,
     })
 }
 
@@ -471,7 +458,8 @@ fn promote(
 ) -> Result<Outcome, Failure> {
     let (database, watcher) = (database.clone(), command.watcher());
     let _lock = lock(&outcome.journal.data).map_err(|why| Failure::new(why).code(2))?;
-    with_repository(matches, command, |context, _, repository| {
+    let (name, data) = (outcome.journal.backup.clone(), outcome.journal.data.clone());
+    let promoted = with_repository(matches, command, |context, _, repository| {
         Box::pin(async move {
             let live = sources::live(&database, Path::new("/"));
             let Outcome { journal, around, .. } = outcome;
@@ -479,21 +467,37 @@ fn promote(
             match rewind.promote(unshipped).await {
                 Ok(()) => Ok(Outcome { journal: rewind.journal, around, waits: None }),
                 Err(NotPromoted::Unshipped(why)) => {
-                    let why = format!("Not everything that was committed is in the repository: {why}");
+                    let why = format!(
+                        "Not everything that was committed is in the repository: {why}: see with `garant backup status` why"
+                    );
                     Ok(Outcome { journal: rewind.journal, around, waits: Some(why) })
                 }
                 Err(NotPromoted::Failed(error)) => Err(interrupted(&rewind.journal, &error)),
             }
         })
+    });
+    // A signal ends the work wherever it is: the server may be stopped.
+    promoted.map_err(|failure| match failure.exit_code() {
+        code @ (130 | 143) => Failure::new(format!("the rewind of {name} is interrupted: its server may be stopped"))
+            .remedy(goes_on_with(&name, &data))
+            .code(code),
+        _ => failure,
     })
 }
 
+/// How a rewind that is not at its end goes on, or back. The server may not answer any more, and then nobody else knows where its data is.
+fn goes_on_with(name: &str, data: &Path) -> String {
+    let data = data.display();
+    format!(
+        "go on with `garant rewind {name} --resume --server-data {data}`, or back with `garant rewind {name} --undo --server-data {data}`"
+    )
+}
+
 fn interrupted(journal: &Journal, error: &DatabaseError) -> Failure {
-    // The server may not answer any more, and then nobody else knows where its data is.
-    let (name, data) = (&journal.backup, journal.data.display());
-    Failure::new(format!("the rewind of {name} is not at its end")).because(error).remedy(format!(
-        "mend that, then go on with `garant rewind {name} --resume --server-data {data}`, or back with `garant rewind {name} --undo --server-data {data}`"
-    ))
+    let name = &journal.backup;
+    Failure::new(format!("the rewind of {name} is not at its end"))
+        .because(error)
+        .remedy(format!("mend that, then {}", goes_on_with(name, &journal.data)))
 }
 
 fn undo(matches: &ArgMatches, command: &mut dyn CommandContext, database: &DatabaseSettings) -> Result<u8, Failure> {

@@ -328,7 +328,9 @@ async fn of_log(
     let stretches: Vec<&Restorable> = stretches.iter().filter(|it| it.log.as_deref() == Some(log)).collect();
     let mut wrong = Vec::new();
     for gap in stretches.windows(2) {
-        if let [before, after] = gap {
+        if let [before, after] = gap
+            && before.has_gap_before(after)
+        {
             wrong.push(format!("what lies between {} and {} can't be restored", before.through, after.from));
         }
     }

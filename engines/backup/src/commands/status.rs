@@ -6,6 +6,7 @@ use clap::{Arg, ArgMatches};
 use engine::Failure;
 use engine::command::{CommandContext, Question, Style};
 use engine::printable::text as printable;
+use event::Time;
 use serde_json::Value;
 
 use super::{agent_flag, bytes, items, json_flag, name, name_argument, text, wants_json};
@@ -61,6 +62,7 @@ pub(super) fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> 
             };
             let due = match text(kind, "due") {
                 "" => String::new(),
+                due if Time::parse_rfc3339(due).is_some_and(|due| due <= context.now()) => ", next one due".to_owned(),
                 due => format!(", next at {due}"),
             };
             context.line(&format!("  {:12} {state}{due}", text(kind, "kind")));

@@ -170,7 +170,10 @@ impl Destination {
         set_attributes(folder, name, &itself, node, &mut tell);
         let time = |at: Option<rustic_core::jiff::Timestamp>| {
             let at = at.unwrap_or_default();
-            Timespec { tv_sec: at.as_second(), tv_nsec: at.subsec_nanosecond().into() }
+            // Before 1970 both parts are negative; the kernel counts nanoseconds forward alone.
+            let nanoseconds = i64::from(at.subsec_nanosecond());
+            let tv_sec = at.as_second() - i64::from(nanoseconds < 0);
+            Timespec { tv_sec, tv_nsec: nanoseconds.rem_euclid(1_000_000_000) }
         };
         if node.meta.mtime.is_some() {
             let times = Timestamps {

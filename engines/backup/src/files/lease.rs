@@ -87,7 +87,14 @@ pub(crate) fn lease_ended(name: &str) -> Option<Time> {
 /// The lock of this host on a repository; let go when it is dropped, or when the process dies.
 #[derive(Debug)]
 pub(super) struct HostLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for HostLock {
+    /// Unlocks, as closing would not where a program is just being started: until it is, it has the file open too.
+    fn drop(&mut self) {
+        _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl HostLock {
@@ -98,7 +105,7 @@ impl HostLock {
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = file.map_err(|error| LeaseError::File(shown(), error))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(LeaseError::Busy(name.to_owned())),
             Err(error) => Err(LeaseError::File(shown(), error.into())),
         }

@@ -1,6 +1,5 @@
 //! A live server that is rewound: where its files are, and whether all that it has committed is in the repository.
 
-use std::any::Any;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use super::packets::ProtocolError;
 use super::{Asking as _, MariaDb};
 use crate::database::DatabaseError;
 use crate::owner::Owner;
-use crate::rewind::{Layout, Live, SHIPPED_WITHIN};
+use crate::rewind::{Hold, Layout, Live, SHIPPED_WITHIN};
 use crate::sealed::Repository;
 
 /// How often it is looked whether the log is in the repository.
@@ -138,7 +137,7 @@ impl Live for MariaDb {
         &'a self,
         context: &'a Context,
         repository: &'a Arc<Repository>,
-    ) -> BoxFuture<'a, Result<Box<dyn Any + Send>, String>> {
+    ) -> BoxFuture<'a, Result<Hold, String>> {
         Box::pin(async move {
             let mut connection = self.connect(context).await.map_err(|error| error.to_string())?;
             let failed = |error: ProtocolError| format!("{}: {error}", self.asking());
@@ -153,13 +152,12 @@ impl Live for MariaDb {
                 let newest = newest(repository, &self.name).await.map_err(|error| error.to_string())?;
                 let there = newest.as_ref().map(|newest| (newest.last.name.file, newest.last.name.end));
                 if there.is_some_and(|there| there >= wanted) {
-                    return Ok(Box::new(connection) as Box<dyn Any + Send>);
+                    return Ok(Hold::by(connection));
                 }
                 if context.clock.monotonic().since(begun) > SHIPPED_WITHIN {
                     let (number, end) = there.unwrap_or_default();
                     return Err(format!(
-                        "the binary log ends at byte {at} of {file}, and the repository has it up to byte {end} of its file {number}: \
-                         see with `garant backup status` why it is not followed"
+                        "the binary log ends at byte {at} of {file}, and the repository has it up to byte {end} of its file {number}"
                     ));
                 }
                 tokio::time::sleep(LOOKS_EVERY.to_std()).await;
@@ -186,8 +184,7 @@ impl Live for MariaDb {
                 return Ok(());
             }
             Err(format!(
-                "the binary log ends at byte {length} of its file {number}, and the repository has it up to byte {} of its file {}: \
-                 see with `garant backup status` why it is not followed",
+                "the binary log ends at byte {length} of its file {number}, and the repository has it up to byte {} of its file {}",
                 there.1, there.0
             ))
         })

@@ -14,11 +14,9 @@ use tokio::sync::Notify;
 
 use super::events::{Format, Gtid};
 use super::mark::{self, Mark, Position};
-use crate::database::{IDLE_EVERY, PieceHead, SHIP_EVERY, WAITING_BYTES_MAX};
+use crate::database::{IDLE_EVERY, PieceHead, SHIP_AFTER, WAITING_BYTES_MAX};
 use crate::sealed::hex;
 
-/// How long something waits: what is left of [`SHIP_EVERY`] is for its way.
-const WAIT: Span = Span::from_micros(SHIP_EVERY.micros() * 4 / 5);
 /// How long the start of a new log waits: bases wait for it.
 const WAIT_AT_FIRST: Span = Span::from_secs(2);
 /// Most pieces that wait: files that are changed all the time make small ones.
@@ -137,7 +135,7 @@ impl Waiting {
         through: Time,
     ) -> Self {
         let (tail, last_mark) = ((facts.tail.at, tail), facts.marks.last().copied());
-        Self::new(clock, facts.file.clone(), position, tail, through, last_mark, WAIT)
+        Self::new(clock, facts.file.clone(), position, tail, through, last_mark, SHIP_AFTER)
     }
 
     fn new(
@@ -308,7 +306,7 @@ impl State {
         self.closed_bytes += open.bytes.len();
         let piece = Piece { file: self.position.file, start: open.start, end, head, bytes: open.bytes };
         self.closed.push_back(Arc::new(piece));
-        (self.closed_at, self.wait) = (now, WAIT);
+        (self.closed_at, self.wait) = (now, SHIP_AFTER);
     }
 }
 

@@ -1,6 +1,5 @@
 //! A live cluster that is rewound: where its files are, and whether all that it has written is in the repository.
 
-use std::any::Any;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use super::wire::{Connection, Mode, WireError};
 use super::{Lsn, Postgres};
 use crate::database::DatabaseError;
 use crate::restorable::restorable;
-use crate::rewind::{Layout, Live, SHIPPED_WITHIN};
+use crate::rewind::{Hold, Layout, Live, SHIPPED_WITHIN};
 use crate::sealed::{Catalog, Repository};
 
 /// How often it is looked whether the log is in the repository.
@@ -94,7 +93,7 @@ impl Live for Postgres {
         &'a self,
         context: &'a Context,
         repository: &'a Arc<Repository>,
-    ) -> BoxFuture<'a, Result<Box<dyn Any + Send>, String>> {
+    ) -> BoxFuture<'a, Result<Hold, String>> {
         Box::pin(async move {
             let found = async {
                 let catalog = Catalog::read(repository, &self.name).await?;
@@ -103,9 +102,7 @@ impl Live for Postgres {
             let stretches = found.await.map_err(|error| error.to_string())?;
             let through = stretches.iter().map(|stretch| stretch.through).max();
             match through {
-                Some(through) if context.clock.now().since(through) < FOLLOWED_WITHIN => {
-                    Ok(Box::new(()) as Box<dyn Any + Send>)
-                }
+                Some(through) if context.clock.now().since(through) < FOLLOWED_WITHIN => Ok(Hold::default()),
                 through => Err(format!(
                     "the write-ahead log is in the repository up to {}, and is not followed: see with `garant backup status` why",
                     through.map_or_else(|| "no instant".to_owned(), |through| through.to_string())

@@ -2,7 +2,8 @@
 //!
 //! A timeline is left where a server was promoted. The pieces of the next one go on from there, and those of the old one behind that
 //! place are a branch that was given up. An instant is restored as the cluster was that was followed then: on the first timeline that is
-//! known to reach it.
+//! known to reach it. Between the end of a branch that was given up and the start of the server that went on elsewhere nothing was
+//! committed, if the one before had stopped in good order: such an instant is of that one, and else of none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -224,6 +225,16 @@ pub(super) async fn through(
     }
 }
 
+/// The timeline that leads furthest from a base, of those that were looked at.
+struct Newest {
+    through: Time,
+    route: Route,
+    timeline: u32,
+    history: History,
+    /// Whether its server has stopped in good order.
+    is_stopped: bool,
+}
+
 /// The log does not lead from a base to an instant.
 struct Short {
     why: String,
@@ -248,7 +259,8 @@ async fn from_base(logs: &mut Logs<'_>, set: &Manifest, to: Time) -> Result<Resu
     let timelines: BTreeSet<u32> = pieces.iter().map(|piece| piece.name.file).collect();
     let newest_timeline = timelines.last().copied().unwrap_or(0).max(base.timeline);
     let from = base.start.segment_start(base.segment_bytes);
-    let mut newest: Option<(Time, Route)> = None;
+    let mut newest: Option<Newest> = None;
+    let mut given_up = None;
     for timeline in timelines.into_iter().filter(|timeline| *timeline >= base.timeline) {
         let last = pieces.iter().filter(|piece| piece.name.file == timeline).max_by_key(|piece| piece.name.seq);
         let Some(last) = last else { continue };
@@ -260,23 +272,48 @@ async fn from_base(logs: &mut Logs<'_>, set: &Manifest, to: Time) -> Result<Resu
         let route = route(&pieces, from, timeline, &history);
         // A gap on an older timeline ends there, and says nothing of this one.
         let Some(end) = route.stretches.last().filter(|end| end.piece.name.file == timeline) else { continue };
-        let (head, _) = logs.head(&end.piece).await?;
-        if head.through >= to && route.end >= base.stop {
-            let (set, route) = (set.clone(), route.stretches);
-            let newest_timeline = newest_timeline.min(timeline.saturating_add(TIMELINES_MAX));
-            return Ok(Ok(Plan { set, base, route, timeline, history, newest_timeline }));
+        let (head, facts) = logs.head(&end.piece).await?;
+        let is_given_up = |of: &LogPiece| {
+            of.name.file < timeline && history.left(of.name.file).is_none_or(|left| Lsn(of.name.end) > left)
+        };
+        if newest.is_some() && pieces.iter().any(is_given_up) {
+            let first = pieces.iter().filter(|piece| piece.name.file == timeline).min_by_key(|piece| piece.name.seq);
+            let started = logs.head(first.unwrap_or(last)).await?.1.started;
+            if started.is_some_and(|started| to < started) {
+                given_up = started;
+                break;
+            }
         }
-        if newest.as_ref().is_none_or(|(through, _)| *through < head.through) {
-            newest = Some((head.through, route));
+        let reaches = head.through >= to && route.end >= base.stop;
+        if reaches || newest.as_ref().is_none_or(|newest| newest.through < head.through) {
+            let is_stopped = facts.is_stopped;
+            newest = Some(Newest { through: head.through, route, timeline, history, is_stopped });
         }
+        if reaches {
+            break;
+        }
+    }
+    // Of a server that had stopped, all instants until the next one was started are those of its end.
+    let is_it = |newest: &Newest| newest.through >= to || (given_up.is_some() && newest.is_stopped);
+    if let Some(Newest { route, timeline, history, .. }) =
+        newest.take_if(|newest| is_it(newest) && newest.route.end >= base.stop)
+    {
+        let newest_timeline = newest_timeline.min(timeline.saturating_add(TIMELINES_MAX));
+        return Ok(Ok(Plan { set: set.clone(), base, route: route.stretches, timeline, history, newest_timeline }));
     }
     Ok(Err(match newest {
         None => format!("the log {log} does not go on from the base {name}").into(),
-        Some((_, route)) if route.end < base.stop => {
+        Some(Newest { route, .. }) if route.end < base.stop => {
             format!("the log {log} ends at {} before the base {name} is whole, at {}", route.end, base.stop).into()
         }
-        Some((through, route)) => {
-            let why = if route.has_gap { "a part of its log is missing" } else { "its log ends" };
+        Some(Newest { through, route, .. }) => {
+            let why = match given_up {
+                Some(started) => {
+                    format!("another past was gone on with from {started} on, and the log of this one ends")
+                }
+                None if route.has_gap => "a part of its log is missing".to_owned(),
+                None => "its log ends".to_owned(),
+            };
             let second = Time::from_secs(through.micros().div_euclid(1_000_000));
             let why = format!(
                 "{why} behind {second}, at {}: that is the newest instant that can be restored before it",

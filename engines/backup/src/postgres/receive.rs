@@ -18,7 +18,7 @@ use tokio::time::MissedTickBehavior;
 use super::ahead::Ahead;
 use super::records::{BLOCK_BYTES, Records};
 use super::resume::{self, From, PieceFacts, Start};
-use super::server::{Identity, Server, Slot, Written, micros_of_message};
+use super::server::{self, Identity, Server, Slot, Written, micros_of_message};
 use super::wire::{Connection, WireError, unexpected};
 use super::{Lsn, Postgres};
 use crate::database::{DatabaseError, IDLE_EVERY, PieceHead, Shipped, WAITING_BYTES_MAX};
@@ -104,6 +104,8 @@ struct Waiting {
     through: Time,
     /// Whether a tablespace was made in it.
     needs_base: bool,
+    /// Whether the last record is the one with which a server stops in good order.
+    is_stopped: bool,
 }
 
 /// The bytes do not go on from those before.
@@ -129,9 +131,10 @@ impl Waiting {
         self.bytes.extend_from_slice(data);
         let Some(records) = &mut self.records else { return Ok(()) };
         let (first, last, through) = (&mut self.first_commit, &mut self.last_commit, &mut self.through);
-        let needs_base = &mut self.needs_base;
+        let (needs_base, is_stopped) = (&mut self.needs_base, &mut self.is_stopped);
         let read = records.feed(data, |record| {
             *needs_base |= record.makes_tablespace;
+            *is_stopped = record.is_stop;
             if let Some(at) = record.commit {
                 first.get_or_insert(at);
                 *last = Some(at);
@@ -172,7 +175,7 @@ impl Waiting {
         let rest = self.bytes.split_off(length);
         let payload = std::mem::replace(&mut self.bytes, rest);
         let start = std::mem::replace(&mut self.start, end);
-        let facts = PieceFacts { last_record, ..facts.clone() };
+        let facts = PieceFacts { last_record, is_stopped: self.is_stopped, ..facts.clone() };
         let head = PieceHead {
             through: self.through,
             first_commit: self.first_commit.take(),
@@ -243,6 +246,7 @@ impl<'a> Receiver<'a> {
             resume::start(of, repository, &identity, (&slot, server.segment_bytes), from).await?;
         let command = format!("START_REPLICATION SLOT {} PHYSICAL {at} TIMELINE {timeline}", of.slot());
         wire.send(&command).await.map_err(failed)?;
+        let started = server::started(&mut sql).await.map_err(failed)?;
         let mut ahead: Option<Ahead> = None;
         for _ in 0..READINGS {
             let before = context.clock.now();
@@ -257,6 +261,8 @@ impl<'a> Receiver<'a> {
             history: identity.history.of(timeline),
             last_record: None,
             clock_ahead_us: ahead.map_or(0, |ahead| ahead.guess().micros()),
+            started: Some(started - ahead.map_or(Span::ZERO, Ahead::guess)),
+            is_stopped: false,
         };
         tracing::info!(backup = of.name, log, timeline, from = %at, "the log of PostgreSQL is received");
         let waiting = Waiting {
@@ -267,6 +273,7 @@ impl<'a> Receiver<'a> {
             last_commit: None,
             through,
             needs_base: false,
+            is_stopped: false,
         };
         Ok(Self {
             of,
@@ -388,7 +395,7 @@ impl<'a> Receiver<'a> {
             return;
         }
         let now = self.context.clock.monotonic();
-        let has_waited = self.waiting_since.is_some_and(|since| now.since(since) >= self.of.ship_every);
+        let has_waited = self.waiting_since.is_some_and(|since| now.since(since) >= self.of.ship_after);
         let is_idle = now.since(self.shipped_at) >= IDLE_EVERY && self.waiting.through > self.shipped_through;
         if has_waited || is_idle || (self.waiting.is_full() && self.waiting.cut().is_some()) {
             self.ship();

@@ -29,6 +29,7 @@ const MANAGER_XLOG: u8 = 0;
 const MANAGER_TRANSACTIONS: u8 = 1;
 const MANAGER_TABLESPACES: u8 = 5;
 const SWITCH: u8 = 0x40;
+const CHECKPOINT_OF_A_STOP: u8 = 0x00;
 const CREATE: u8 = 0x00;
 const COMMIT: u8 = 0x00;
 const COMMIT_PREPARED: u8 = 0x30;
@@ -61,6 +62,8 @@ pub(super) struct Record {
     pub(super) commit: Option<Time>,
     /// Whether whoever replays it makes a tablespace, at the path that it had where it was written.
     pub(super) makes_tablespace: bool,
+    /// Whether it is the checkpoint with which a server ends that stops in good order: nothing comes behind it until the next start.
+    pub(super) is_stop: bool,
     /// The transaction that it belongs to; 0 for none.
     pub(super) transaction: u32,
     /// What it does to a table.
@@ -316,7 +319,8 @@ impl Records {
         self.previous = is_whole.then_some(start);
         if is_switch {
             let end = Lsn(self.at.next_multiple_of(self.segment_bytes));
-            found(Record { start, end, commit: None, makes_tablespace: false, transaction: 0, change: None });
+            let (commit, change) = (None, None);
+            found(Record { start, end, commit, makes_tablespace: false, is_stop: false, transaction: 0, change });
             self.state = State::Skipping;
             if self.at.is_multiple_of(BLOCK_BYTES) {
                 self.mark();
@@ -329,6 +333,7 @@ impl Records {
             end: Lsn(end),
             commit: commit(&self.kept),
             makes_tablespace,
+            is_stop: self.kept[17] == MANAGER_XLOG && self.kept[16] & 0xf0 == CHECKPOINT_OF_A_STOP,
             transaction: u32::try_from(number::<4>(&self.kept, 4)).unwrap_or(0),
             change: change(&self.kept),
         });

@@ -35,6 +35,12 @@ pub(super) struct PieceFacts {
     /// How far the clock of the server was ahead of that of the agent.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) clock_ahead_us: i64,
+    /// When the server was started that wrote it, by the clock of the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) started: Option<Time>,
+    /// Whether its last record is the one with which a server stops in good order.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_stopped: bool,
 }
 
 impl PieceFacts {

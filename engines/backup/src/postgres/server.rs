@@ -184,6 +184,13 @@ impl Written {
     }
 }
 
+/// When the server was started, by its own clock.
+pub(super) async fn started(sql: &mut Connection) -> Result<Time, WireError> {
+    let rows = sql.query("select (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint").await?;
+    let [started] = first::<1>(&rows)?;
+    Ok(Time::from_micros(started.parse().map_err(|_| bad("when it was started"))?))
+}
+
 /// An instant in the messages of replication: µs after 2000.
 pub(super) fn micros_of_message(time: Time) -> i64 {
     time.micros().saturating_sub(EPOCH_MICROS)

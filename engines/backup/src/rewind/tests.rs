@@ -1,7 +1,7 @@
 //! A rewind that is killed before each of its steps, of a server that is a process with a working directory.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use engine::Programs;
 use engine::clock::SystemClock;
@@ -16,11 +16,17 @@ use crate::sealed::{Copy, RepositoryKey};
 struct Server {
     folder: tempfile::TempDir,
     unshipped: Mutex<[Option<&'static str>; 2]>,
+    /// Whether it lets nobody commit while its log is shipped.
+    holds: AtomicBool,
 }
 
 impl Server {
     fn new() -> Self {
-        let server = Self { folder: tempfile::tempdir().expect("a folder"), unshipped: Mutex::default() };
+        let server = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            unshipped: Mutex::default(),
+            holds: AtomicBool::new(false),
+        };
         for (folder, which) in [("data", "old"), ("data.aside", "restored")] {
             fs::create_dir(server.at(folder)).expect("made");
             fs::write(server.at(folder).join("which"), which).expect("written");
@@ -89,13 +95,11 @@ impl Live for Server {
         Box::pin(async { self.is_running() })
     }
 
-    fn ship<'a>(
-        &'a self,
-        _: &'a Context,
-        _: &'a Arc<Repository>,
-    ) -> BoxFuture<'a, Result<Box<dyn Any + Send>, String>> {
+    fn ship<'a>(&'a self, _: &'a Context, _: &'a Arc<Repository>) -> BoxFuture<'a, Result<Hold, String>> {
         let why = self.unshipped.lock().expect("no panic")[0];
-        Box::pin(async move { why.map_or(Ok(Box::new(()) as Box<dyn Any + Send>), |why| Err(why.to_owned())) })
+        let held = self.holds.load(Ordering::Relaxed);
+        let hold = move || if held { Hold::by(()) } else { Hold::default() };
+        Box::pin(async move { why.map_or_else(|| Ok(hold()), |why| Err(why.to_owned())) })
     }
 
     fn is_shipped<'a>(
@@ -231,6 +235,22 @@ async fn what_is_not_in_the_repository_keeps_the_server_as_it_is() {
     }
     rewind.promote(true).await.expect("as told");
     assert_eq!(server.which("data"), "restored");
+}
+
+/// What waited for the hold of a server and was committed while it stopped delays no rewind: it is said where it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_committed_while_a_held_server_stopped_is_kept_and_named() {
+    let server = Arc::new(Server::new());
+    let journal = server.journal();
+    started(&server, &journal).await;
+    let (context, repository) = means();
+    server.holds.store(true, Ordering::Relaxed);
+    *server.unshipped.lock().expect("no panic") = [None, Some("400 bytes are missing")];
+    let mut rewind = Rewind { context: &context, repository: &repository, live: &*server, watcher: &(), journal };
+    rewind.promote(false).await.expect("promoted");
+    assert_eq!(server.which("data"), "restored");
+    assert_eq!(rewind.journal.left.as_deref(), Some("400 bytes are missing"));
+    assert_eq!(fs::read_to_string(rewind.journal.old.join("which")).expect("kept"), "old");
 }
 
 #[test]

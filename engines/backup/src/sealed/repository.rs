@@ -98,6 +98,8 @@ pub struct Repository {
     random: Arc<dyn Random>,
     keys: Mutex<BTreeMap<String, DataKey>>,
     failed: Failures,
+    /// How long a copy that fails is left alone.
+    away: Span,
     /// When each copy has last missed something, that was not brought to it since.
     behind: Behind,
     /// Objects of each backup that are damaged at every copy: nothing new is to build on them.
@@ -143,6 +145,7 @@ impl Repository {
             random,
             keys: Mutex::default(),
             failed: Arc::default(),
+            away: AWAY,
             behind: Arc::default(),
             distrusted: Mutex::default(),
             locks: Arc::default(),
@@ -154,6 +157,12 @@ impl Repository {
     #[must_use]
     pub fn bases_apart(self, intervals: BTreeMap<String, Span>) -> Self {
         Self { intervals, ..self }
+    }
+
+    /// The same, which leaves a copy that fails alone for so long.
+    #[must_use]
+    pub(crate) fn leaving_alone_for(self, away: Span) -> Self {
+        Self { away, ..self }
     }
 
     /// Until when an object has to be locked that is needed by something of this instant.
@@ -278,7 +287,7 @@ impl Repository {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let state = |(at, copy): (usize, &Copy)| {
             let failure = failed.get(&at);
-            let is_away = failure.is_some_and(|(_, since)| now.since(*since) < AWAY);
+            let is_away = failure.is_some_and(|(_, since)| now.since(*since) < self.away);
             CopyState { name: copy.name.clone(), error: failure.map(|(error, _)| error.clone()), is_away }
         };
         self.copies.iter().enumerate().map(state).collect()

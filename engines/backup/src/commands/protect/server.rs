@@ -23,6 +23,10 @@ const QUESTION_BYTES_MAX: u64 = 64 * 1024;
 const CONFIGURATION: &str = "/etc/mysql/mariadb.conf.d/60-garant.cnf";
 /// Sockets of the kernel (proc(5)).
 const SOCKETS: &str = "/proc/net/unix";
+/// What the name of a socket of PostgreSQL begins with, before its port.
+const POSTGRES_SOCKET: &str = ".s.PGSQL.";
+/// The port that needs not be named.
+const POSTGRES_PORT: &str = "5432";
 
 /// Which database.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
@@ -64,9 +68,13 @@ impl Engine {
         let found = self.of_kernel(&std::fs::read_to_string(SOCKETS).unwrap_or_default());
         match &found[..] {
             [one] => Ok(one.clone()),
-            [] => Err(Failure::new(format!("no {} listens at {}, nor elsewhere", self.words(), usual.display()))
-                .remedy("start it, or name its socket with --socket")
-                .code(2)),
+            [] => Err(Failure::new(format!(
+                "no {} listens at {}, nor elsewhere",
+                self.words(),
+                self.socket_in(&usual).display()
+            ))
+            .remedy("start it, or name its socket with --socket")
+            .code(2)),
             several => {
                 let several: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
                 Err(Failure::new(format!("there is more than one {}", self.words()))
@@ -76,9 +84,16 @@ impl Engine {
         }
     }
 
+    /// The socket itself: of PostgreSQL its folder is enough where its port is 5432.
+    fn socket_in(self, path: &Path) -> PathBuf {
+        match self {
+            Self::Postgres if path.is_dir() => path.join(format!("{POSTGRES_SOCKET}{POSTGRES_PORT}")),
+            _ => path.to_owned(),
+        }
+    }
+
     fn is_socket(self, path: &Path) -> bool {
-        let path = if self == Self::Postgres { path.join(".s.PGSQL.5432") } else { path.to_owned() };
-        path.metadata().is_ok_and(|there| there.file_type().is_socket())
+        self.socket_in(path).metadata().is_ok_and(|there| there.file_type().is_socket())
     }
 
     /// The sockets in the list of the kernel that are of such a server, by their names.
@@ -88,7 +103,10 @@ impl Engine {
             let name = path.file_name()?.to_str()?;
             match self {
                 Self::MariaDb => matches!(name, "mysqld.sock" | "mysql.sock" | "mariadb.sock").then(|| path.to_owned()),
-                Self::Postgres => (name == ".s.PGSQL.5432").then(|| path.parent().map(Path::to_owned))?,
+                Self::Postgres => match name.strip_prefix(POSTGRES_SOCKET)? {
+                    POSTGRES_PORT => path.parent().map(Path::to_owned),
+                    port => port.bytes().all(|byte| byte.is_ascii_digit()).then(|| path.to_owned()),
+                },
             }
         });
         let mut found: Vec<PathBuf> = ours.filter(|path| path.is_absolute()).collect();
@@ -139,11 +157,16 @@ impl Server {
         if self.engine == Engine::MariaDb {
             return Ok((0, 0));
         }
-        let socket = &self.connection.socket;
-        let file = if socket.is_dir() { socket.join(".s.PGSQL.5432") } else { socket.clone() };
-        let there = file
-            .metadata()
-            .map_err(|error| Failure::new(format!("the socket {} is not there", file.display())).because(&error))?;
+        let file = self.engine.socket_in(&self.connection.socket);
+        let there = file.metadata().map_err(|error| {
+            let found = self.engine.of_kernel(&std::fs::read_to_string(SOCKETS).unwrap_or_default());
+            let found: Vec<String> = found.iter().map(|path| format!("--socket {}", path.display())).collect();
+            Failure::new(format!("the socket {} is not there", file.display())).because(&error).remedy(match &found[..]
+            {
+                [] => "start the server, or name the socket itself with --socket where it has another port".to_owned(),
+                found => format!("start the server, or name one that is there: {}", found.join(" or ")),
+            })
+        })?;
         Ok((there.uid(), there.gid()))
     }
 
@@ -202,8 +225,8 @@ impl Server {
                 .args(["--no-defaults", "--user=root", "--batch"])
                 .arg(format!("--socket={}", self.connection.socket.display())),
             Engine::Postgres => Program::new("psql")
-                .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-h"])
-                .arg(&self.connection.socket)
+                .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres"])
+                .args(self.place_of_psql())
                 .owner(user, group),
         };
         let (context, client) = (command.means()?, client.input(format!("{statements}\n")));
@@ -212,6 +235,18 @@ impl Server {
         match done {
             Some(Err(error)) => Err(Failure::new("the statements were not run").because(&error)),
             _ => Ok(()),
+        }
+    }
+
+    /// How psql is told where the cluster is: the folder of the socket, and the port where it is another than the usual one.
+    fn place_of_psql(&self) -> Vec<String> {
+        let socket = &self.connection.socket;
+        let name = socket.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        match (name.strip_prefix(POSTGRES_SOCKET), socket.parent()) {
+            (Some(port), Some(folder)) if !socket.is_dir() => {
+                vec!["-h".to_owned(), folder.display().to_string(), "-p".to_owned(), port.to_owned()]
+            }
+            _ => vec!["-h".to_owned(), socket.display().to_string()],
         }
     }
 
@@ -237,7 +272,9 @@ impl Server {
         if !statements.is_empty() {
             let client = match self.engine {
                 Engine::MariaDb => format!("mariadb --socket={socket}"),
-                Engine::Postgres => format!("runuser -u postgres -- psql -d postgres -h {socket}"),
+                Engine::Postgres => {
+                    format!("runuser -u postgres -- psql -d postgres {}", self.place_of_psql().join(" "))
+                }
             };
             script.push(format!("{client} <<'SQL'\n{}\nSQL\n", statements.join("\n")));
         }
@@ -290,10 +327,15 @@ Num       RefCount Protocol Flags    Type St Inode Path
 0000000000000000: 00000003 00000000 00000000 0001 03 20787
 0000000000000000: 00000002 00000000 00010000 0001 01 20788 /srv/pg/.s.PGSQL.5432
 0000000000000000: 00000003 00000000 00000000 0001 03 20789 /srv/pg/.s.PGSQL.5432
+0000000000000000: 00000003 00000000 00000000 0001 03 20789 /run/postgresql/.s.PGSQL.5433
 0000000000000000: 00000002 00000000 00010000 0001 01 20790 @/abstract/mysql.sock
 ";
         assert_eq!(Engine::MariaDb.of_kernel(list), [PathBuf::from("/var/lib/mysql/mysql.sock")]);
-        assert_eq!(Engine::Postgres.of_kernel(list), [PathBuf::from("/srv/pg")]);
+        let clusters = ["/run/postgresql/.s.PGSQL.5433", "/srv/pg"].map(PathBuf::from);
+        assert_eq!(Engine::Postgres.of_kernel(list), clusters, "the folder is enough where the port is the usual one");
+        let connection = Connection { socket: clusters[0].clone(), user: None, password: None };
+        let server = Server { engine: Engine::Postgres, connection };
+        assert_eq!(server.place_of_psql(), ["-h", "/run/postgresql", "-p", "5433"]);
     }
 
     fn problem(mend: Mend) -> Problem {

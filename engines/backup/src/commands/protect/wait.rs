@@ -182,8 +182,7 @@ impl Watched {
                     let snapshots = sources::files(files).snapshots(&context, &repository).await;
                     let snapshots: Vec<Snapshot> = snapshots.map_err(|error| unreadable(&error))?;
                     let size = snapshots.last().map_or(0, |snapshot| snapshot.bytes);
-                    let stretches =
-                        snapshots.into_iter().map(|it| Restorable { log: None, from: it.at, through: it.at });
+                    let stretches = snapshots.into_iter().map(|it| Restorable::instant(it.at));
                     return Ok((stretches.collect(), size));
                 }
                 let catalog = Catalog::read(&repository, &self.name).await.map_err(|error| unreadable(&error))?;

@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
 use rustix::process::geteuid;
 
 use super::*;
+use crate::small_disk::SmallDisk;
 
 /// Everything of a tree that `find`, `getfattr` and `getfacl` show; without the times of the directories above.
 async fn shown(host: &Host, folder: &Path) -> String {
@@ -57,7 +58,8 @@ async fn everything_of_a_file_is_restored_by_us_and_by_stock_restic() {
         "setfattr -n user.note -v kept plain; setfattr -n user.none plain; setfattr -n user.many -v 0x00ff0a 'empty folder'",
         "head -c 3000 /dev/zero | tr '\\0' x | xargs setfattr -n user.long plain -v",
         "setfacl -m u:1234:rw,g:4321:r plain; setfacl -d -m u:1234:rwx 'empty folder'",
-        "touch -d '2001-02-03 04:05:06.789012345 UTC' secret shared; touch -h -d '1999-01-01 00:00:00.5 UTC' link",
+        "touch -d '2001-02-03 04:05:06.789012345 UTC' secret shared; touch -h -d '1999-01-01 00:00:00.5 UTC' link; \
+         touch -d '1969-12-30 01:02:03.123456789 UTC' empty",
     ];
     host.shell(&data, &lines.join("; ")).await;
     if is_root {
@@ -179,4 +181,54 @@ async fn the_newest_snapshot_before_an_instant_is_restored() {
     assert!(error.contains("the oldest is of"), "{error}");
     restore(Point::Snapshot("zz".into()), "r6").await.expect_err("there is none");
     assert!(!host.path("r5").exists() && !host.path("r6").exists());
+}
+
+/// A restore onto a disk that is full, or has no inode left, fails and says so.
+#[tokio::test]
+async fn a_full_disk_ends_a_restore() {
+    if !geteuid().is_root() {
+        println!("only root can make a small disk: not tested as this user");
+        return;
+    }
+    let host = Host::new();
+    host.write("large", host.noise(8 << 20));
+    for number in 0..20 {
+        host.write(&format!("small {number}"), b"small");
+    }
+    host.take(&host.files()).await.expect("taken");
+    for (name, options) in [("r1", "size=4m"), ("r2", "size=100m,nr_inodes=12")] {
+        let into = host.path(name);
+        let _disk = SmallDisk::at(&into, options).await;
+        let (point, options) = (Point::At(host.world.now()), RestoreOptions::default());
+        let restored = host.files().restore(&host.context, &host.repository, &point, &into, options, &()).await;
+        let error = restored.expect_err("it is full").to_string();
+        assert!(error.contains("the disk is full"), "{name}: {error}");
+    }
+}
+
+/// A repository whose disks are full takes no snapshot, and is as good as ever once there is room.
+#[tokio::test]
+async fn a_full_repository_takes_no_snapshot_and_stays_whole() {
+    if !geteuid().is_root() {
+        println!("only root can make a small disk: not tested as this user");
+        return;
+    }
+    let host = Host::new();
+    let disks =
+        [SmallDisk::at(&host.path("copy0"), "size=48m").await, SmallDisk::at(&host.path("copy1"), "size=48m").await];
+    host.write("a", b"as it was");
+    host.take(&host.files()).await.expect("taken");
+    host.write("large", host.noise(64 << 20));
+    let error = host.take(&host.files()).await.expect_err("it is full").to_string();
+    assert!(error.contains("full") || error.contains("No space"), "{error}");
+    assert_eq!(host.snapshots().await.len(), 1);
+    let (_, before) = host.restore("before").await;
+    assert_eq!(fs::read_to_string(before.join("a")).expect("there"), "as it was");
+    for disk in &disks {
+        disk.resize("256m").await;
+    }
+    host.take(&host.files()).await.expect("taken");
+    let (_, after) = host.restore("after").await;
+    host.same(&host.path("data"), &after).await;
+    host.restic(0, &["check", "--read-data"]).await;
 }

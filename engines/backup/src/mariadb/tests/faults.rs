@@ -6,6 +6,7 @@ use drawn::Draws;
 
 use super::ledger::Ledger;
 use super::*;
+use crate::small_disk::SmallDisk;
 
 /// Objects of the logs in a repository, the oldest first.
 pub(super) fn pieces(shelf: &Shelf) -> Vec<PathBuf> {
@@ -113,23 +114,38 @@ async fn what_could_not_be_added_before_the_end_is_said() {
     std::fs::rename(&away, shelf.path()).expect("moved back");
 }
 
-/// A disk in memory. Unmounted when it is dropped.
-struct SmallDisk(PathBuf);
+/// A repository whose disk is full takes neither log nor base; once there is room it has all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_repository_delays_and_loses_nothing() {
+    let server = Server::new(&[]).await;
+    let shelf = Shelf::new();
+    let disk = SmallDisk::at(shelf.path(), "size=64m").await;
+    let mut following = Following::of(&server, &shelf);
+    server.run(&["CREATE DATABASE shop", "CREATE TABLE shop.orders (id INT PRIMARY KEY)"]).await;
+    following.next().await;
+    base(&server, &shelf, true).await;
+    server.run(&["INSERT INTO shop.orders VALUES (1)"]).await;
+    following.caught_up().await;
 
-impl SmallDisk {
-    async fn at(path: PathBuf, size: &str) -> Self {
-        std::fs::create_dir_all(&path).expect("made");
-        let mount = engine::Program::new("mount").args(["-t", "tmpfs", "-o", size, "none"]).arg(&path);
-        Programs::of_system().run(&mount).await.expect("mounting takes root");
-        Self(path)
-    }
-}
+    let filler = disk.fill();
+    let before = next_second().await;
+    server.run(&["INSERT INTO shop.orders VALUES (2)"]).await;
+    let shipped = tokio::time::timeout(Span::from_secs(8).to_std(), following.shipped.recv()).await;
+    assert!(shipped.is_err(), "nothing is said to be durable: {shipped:?}");
+    let (context, repository) = (context(), shelf.open());
+    let error = mariadb(&server).take_base(&context, &repository, true, &()).await.expect_err("it is full");
+    assert!(error.to_string().contains("full") || error.to_string().contains("No space"), "{error}");
+    let after = next_second().await;
+    server.run(&["INSERT INTO shop.orders VALUES (3)"]).await;
 
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        #[expect(clippy::disallowed_methods, reason = "nothing can be waited for while something is dropped")]
-        let unmounted = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "{}", self.0.display());
+    std::fs::remove_file(filler).expect("removed");
+    following.caught_up().await;
+    base(&server, &shelf, true).await;
+    following.stop().await;
+    for (to, orders) in [(before, 1), (after, 2)] {
+        let place = Place::new();
+        place.restore(&shelf, to).await.expect("restored");
+        assert_eq!(Server::on(place).await.rows("SELECT * FROM shop.orders").await.len(), orders);
     }
 }
 
@@ -154,7 +170,7 @@ async fn a_full_disk_ends_a_restore() {
     ];
     for (size, why) in sizes {
         let place = Place::new();
-        let _disk = SmallDisk::at(place.data(), &format!("size={size}m,mode=0755")).await;
+        let _disk = SmallDisk::at(&place.data(), &format!("size={size}m")).await;
         let error = place.restore(&shelf, to).await.expect_err("it is full").to_string();
         assert!(error.contains(why), "{size} MB: {error}");
     }

@@ -6,8 +6,9 @@ use engine::Context;
 use engine::clock::SimClock;
 use event::{Clock as _, Span};
 
+use super::super::Postgres;
 use super::cluster::{Cluster, Follower, Kept, context, now, rewound};
-use crate::database::Database as _;
+use crate::database::{Database as _, IDLE_EVERY, SHIP_AFTER, SHIP_EVERY};
 
 /// BK-2: an instant is one of our clock, whatever that of the server says.
 #[tokio::test]
@@ -53,4 +54,40 @@ async fn clocks_that_were_set_back_lose_nothing_behind_a_new_base() {
     follower.stop().await;
     let (server, _) = rewound(&kept, between).await;
     assert_eq!(server.ask("select string_agg(a::text, ' ') from t").await, "1");
+}
+
+/// BK-1: what there is to ship leaves the host within ten seconds, and a log in which nothing happens says so each minute.
+#[tokio::test]
+async fn a_log_leaves_within_ten_seconds_and_says_each_minute_that_nothing_happens() {
+    let (cluster, kept) = (Cluster::new("").await, Kept::new());
+    let clock = Arc::new(SimClock::starting_at(now()));
+    let context = Context { clock: Arc::clone(&clock) as _, ..context() };
+    let of = Postgres { ship_after: SHIP_AFTER, ..cluster.backup() };
+    cluster.ask("create table t (a int)").await;
+    let mut follower = Follower::with(context, &of, &kept.repository);
+    clock.suspend(IDLE_EVERY - Span::from_secs(30));
+    while follower.soon().await.is_some() {
+        clock.suspend(Span::from_secs(1));
+    }
+    cluster.ask("insert into t values (1)").await;
+    assert!(follower.soon().await.is_none(), "it waits for more");
+    // A second is for the next look, and one for the way.
+    clock.suspend(SHIP_EVERY - Span::from_secs(2));
+    let shipped = follower.soon().await.expect("it has left");
+    assert!(shipped.bytes > 0);
+    let mut waited = Span::ZERO;
+    let idle = loop {
+        assert!(waited < IDLE_EVERY + Span::from_secs(10), "it says nothing");
+        clock.suspend(Span::from_secs(10));
+        waited = waited + Span::from_secs(10);
+        match follower.soon().await {
+            None => {}
+            Some(shipped) if shipped.bytes == 0 => break shipped,
+            // The server writes a record of its own now and then.
+            Some(_) => waited = Span::ZERO,
+        }
+    };
+    // What came before it may have left just before a look.
+    assert!(idle.through > shipped.through && waited + Span::from_secs(10) >= IDLE_EVERY, "{waited}");
+    follower.stop().await;
 }

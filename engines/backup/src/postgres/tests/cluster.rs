@@ -201,7 +201,7 @@ impl Cluster {
     pub(crate) fn backup(&self) -> Postgres {
         let user = Some("postgres".to_owned());
         let backup = Postgres::new("crm-db", Settings { socket: self.socket(), user, password: None });
-        Postgres { ship_every: Span::from_secs(1), ..backup }
+        Postgres { ship_after: Span::from_secs(1), ..backup }
     }
 
     pub(crate) fn log(&self) -> String {
@@ -280,6 +280,13 @@ impl Follower {
     /// Waits for the next piece.
     pub(crate) async fn next(&mut self) -> Option<Shipped> {
         let next = tokio::time::timeout(Duration::from_mins(3), self.shipped.recv()).await.expect("a piece in time");
+        self.all.extend(next.clone());
+        next
+    }
+
+    /// The next piece, if there is one within two looks at what is due.
+    pub(crate) async fn soon(&mut self) -> Option<Shipped> {
+        let next = tokio::time::timeout(Duration::from_millis(2500), self.shipped.recv()).await.ok().flatten();
         self.all.extend(next.clone());
         next
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use engine::{Program, Programs, Watcher};
+use engine::{Programs, Watcher};
 use event::{Span, Time};
 use tokio::sync::mpsc;
 
@@ -14,6 +14,7 @@ use super::cluster::{Cluster, Follower, Kept, context, folder, now, restored, re
 use crate::database::{Database as _, DatabaseError, Restored};
 use crate::objects::{Directory, Objects as _};
 use crate::sealed::SetWriter;
+use crate::small_disk::SmallDisk;
 
 /// Somebody who wants to know when it begins.
 struct Told(mpsc::UnboundedSender<()>);
@@ -137,6 +138,43 @@ async fn a_promoted_server_goes_on_in_the_same_log() {
     }
 }
 
+/// BK-2: while a server is set back nothing is committed, so an instant of that time is one of the end of what was given up. Where that
+/// end is not known, for the server was killed, there is none: never one of what it was set back to.
+#[tokio::test]
+async fn an_instant_while_a_server_is_set_back_is_none_of_what_it_goes_on_with() {
+    for in_good_order in [true, false] {
+        let (cluster, kept) = (Cluster::new("").await, Kept::new());
+        cluster.ask("create table t (a int)").await;
+        let early = kept_until_now(&cluster, &kept, &["insert into t values (1)"]).await;
+        let mut follower = Follower::start(&cluster.backup(), &kept.repository);
+        cluster.ask("insert into t values (2)").await;
+        let given_up = now();
+        follower.through(given_up).await;
+        if in_good_order {
+            cluster.stop().await;
+        } else {
+            cluster.kill().await;
+        }
+        follower.ended().await.0.expect_err("the server has gone");
+        let between = now();
+        let (second, _) = rewound(&kept, early).await;
+        let mut follower = Follower::start(&second.backup(), &kept.repository);
+        second.ask("insert into t values (3)").await;
+        let behind = now();
+        follower.through(behind).await;
+        follower.stop().await;
+        for (instant, rows) in [(given_up, "1 2"), (between, "1 2"), (behind, "1 3")] {
+            if instant == between && !in_good_order {
+                let why = why(restored(&kept, between).await.1);
+                assert!(why.contains("another past was gone on with"), "{why}");
+                continue;
+            }
+            let (server, ..) = rewound(&kept, instant).await;
+            assert_eq!(server.ask("select string_agg(a::text, ' ' order by a) from t").await, rows, "{in_good_order}");
+        }
+    }
+}
+
 /// Tablespaces, prepared transactions, settings by ALTER SYSTEM, and a server whose settings are not in its directory.
 #[tokio::test]
 async fn all_that_a_cluster_may_have_comes_back() {
@@ -250,22 +288,6 @@ async fn a_piece_that_cannot_be_opened_is_gone_without() {
     assert!(why.contains(&needed.name.to_string()) && why.contains("can't be opened"), "{why}");
 }
 
-/// A disk of a size of its own.
-struct Disk(tempfile::TempDir);
-
-impl Disk {
-    async fn of(bytes: u64) -> Self {
-        let folder = folder();
-        let options = format!("size={bytes},mode=0777");
-        run(Program::new("mount").args(["-t", "tmpfs", "-o", &options, "garant-test"]).arg(folder.path())).await;
-        Self(folder)
-    }
-
-    async fn away(self) {
-        run(Program::new("umount").arg("--lazy").arg(self.0.path())).await;
-    }
-}
-
 /// A disk that is full is said to be, whichever part of a restore fills it.
 #[tokio::test]
 async fn a_full_disk_is_said_to_be_full() {
@@ -279,11 +301,11 @@ async fn a_full_disk_is_said_to_be_full() {
     let base: u64 = catalog.sets[0].manifest.streams.iter().map(|stream| stream.size).sum();
     let mut said = Vec::new();
     for bytes in [base / 2, base + (8 << 20), base + (20 << 20)] {
-        let disk = Disk::of(bytes).await;
-        let (into, work) = (disk.0.path().join("data"), folder());
+        let (place, work) = (folder(), folder());
+        let _disk = SmallDisk::at(place.path(), &format!("size={bytes}")).await;
+        let into = place.path().join("data");
         let error = Postgres::restore(&context(), &kept.repository, "crm-db", until, &into, work.path(), &()).await;
         said.push(error.expect_err("the disk is full").to_string());
-        disk.away().await;
     }
     assert!(said[0].contains("the disk has room for"), "{said:?}");
     for said in &said[1..] {
