@@ -244,7 +244,17 @@ fn restore(net: &Net, binary: &Path) -> Outcome {
         let network = IpAddr::V4(address).into();
         let hold = Hold { network, ports: Ports::All };
         let until = Some(since + Span::from_days(2));
-        Ban { network, rule: "sshd".to_owned(), hold, since, until, count: 0, origin: Origin::Detected, event: None }
+        Ban {
+            network,
+            rule: "sshd".to_owned(),
+            hold,
+            since,
+            until,
+            count: 0,
+            uncounted: false,
+            origin: Origin::Detected,
+            event: None,
+        }
     });
     bans.add(all.collect())?;
     drop(bans);

@@ -8,6 +8,7 @@ mod formula;
 #[cfg(test)]
 pub(crate) mod oracle;
 
+pub(crate) use attempts::whole_seconds;
 pub use attempts::{Attempts, AttemptsLimits, AttemptsState, Failure, Offence, TicketState};
 pub use bantime::{BanLength, BanTimeError, BanTimes, BanTimesText};
 pub use formula::{Formula, FormulaError};

@@ -743,7 +743,8 @@ impl<'a> Session<'a> {
                 origin: Origin::Detected,
             });
             first.entry(key.clone()).and_modify(|at| *at = offence.at.min(*at)).or_insert(offence.at);
-            details.insert(key, offence);
+            let complete = details.get(&key).map_or(offence.complete, |other| other.complete.min(offence.complete));
+            details.insert(key, FoundOffence { complete, ..offence });
         }
         if !requests.is_empty() {
             self.look_before_ban().await?;
@@ -846,7 +847,8 @@ impl<'a> Session<'a> {
                     // When the kernel dropped for one that is known, nobody can say: it was before the last end.
                     if let Some(offence) = offence.filter(|_| !is_known) {
                         // Nobody could answer what was over before the rule was there.
-                        let since = if offence.is_of_new_rule { offence.at.max(self.began) } else { offence.at };
+                        let complete = offence.complete;
+                        let since = if offence.is_of_new_rule { complete.max(self.began) } else { complete };
                         slowest = Some(slowest.map_or(since, |at| at.min(since)));
                     }
                     tracing::info!(address = shown(ban.hold.network), rule = ban.rule, enforced, "banned");

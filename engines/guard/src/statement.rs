@@ -59,7 +59,7 @@ impl Statement {
     }
 
     /// A turn of the engine: whether bans are in force (up), not (down), or simulated (undecided), and which of [`FINDINGS`] are open. Unless the first is, every log was looked
-    /// at up to `now`. What lies further back than a turn takes was not looked at in time.
+    /// at up to `now`, and since the turn before, unless that is longer ago than a turn takes.
     pub(crate) fn turn(&mut self, now: Time, state: State, open: [bool; FINDINGS.len()]) -> Said {
         let all_read = !open[0];
         let mut said = Said::default();
@@ -69,7 +69,12 @@ impl Statement {
             self.gaps.clear();
         }
         let turn = Interval::new(self.looked_until, now);
-        if (!all_read || turn.length() > TURN_MAX) && turn.length() > Span::ZERO {
+        if turn.length() > TURN_MAX {
+            // Nobody looked: that is said by having no record of just this time.
+            said.covered = self.end();
+            self.said_until = now;
+            self.gaps.clear();
+        } else if !all_read && turn.length() > Span::ZERO {
             match self.gaps.last_mut() {
                 Some(last) if last.end == turn.start => last.end = turn.end,
                 _ => self.gaps.push(turn),
@@ -110,11 +115,9 @@ impl Statement {
         (self.looked_until > self.said_until).then(|| self.covered(self.looked_until))
     }
 
-    /// The record from where the last one ended. It speaks of a minute at most. What a late turn leaves is for the next, so that records touch;
-    /// a longer time is a gap, which is said by having no record.
+    /// The record from where the last one ended. It speaks of a minute at most. What a late turn leaves is for the next, so that records touch.
     fn covered(&mut self, looked_until: Time) -> Covered {
-        let is_pause = looked_until.since(self.said_until) > EVERY + TURN_MAX;
-        let from = if is_pause { looked_until - EVERY } else { self.said_until };
+        let from = self.said_until;
         let until = looked_until.min(from + EVERY);
         let interval = Interval::new(from, until);
         let within = |gap: &Interval, start: Time, end: Time| {
@@ -190,15 +193,20 @@ mod tests {
         assert_eq!(gaps.sum::<i64>(), unread.micros());
     }
 
+    /// NH-1, JO-1: what was looked at before a standstill is covered, and a person is told when it was and how long.
     #[test]
-    fn a_pause_is_a_gap() {
-        let mut statement = statement();
-        statement.turn(at(0), State::Up, [false, false, false]);
-        let said = statement.turn(at(300), State::Up, [false, false, false]);
-        let record = said.covered.expect("a record");
-        assert_eq!(record.interval, Interval::new(at(240), at(300)));
-        assert_eq!(record.gaps.len(), 1);
-        assert_eq!(record.gaps[0].interval, record.interval);
+    fn just_the_time_of_a_standstill_has_no_record() {
+        for stood in [20, 80, 300] {
+            let mut statement = statement();
+            let mut records = Vec::new();
+            for second in (0..=40).step_by(5).chain((40 + stood..=100 + stood).step_by(5)) {
+                records.extend(statement.turn(at(second), State::Up, [false, false, false]).covered);
+            }
+            records.extend(statement.end());
+            let spans: Vec<_> = records.iter().map(|record| (record.interval.start, record.interval.end)).collect();
+            assert_eq!(spans, [(at(0), at(40)), (at(40 + stood), at(100 + stood))]);
+            assert!(records.iter().all(|record| record.gaps.is_empty()));
+        }
     }
 
     #[test]
@@ -217,8 +225,8 @@ mod tests {
         for second in (0..60).step_by(5) {
             statement.turn(at(second), State::Up, [false, false, false]);
         }
-        statement.turn(at(-600), State::Up, [false, false, false]);
-        let record = statement.turn(at(-540), State::Up, [false, false, false]).covered.expect("a record");
+        let turns = (-600..=-540).step_by(5).map(|second| statement.turn(at(second), State::Up, [false, false, false]));
+        let record = turns.filter_map(|said| said.covered).last().expect("a record");
         assert_eq!(record.interval.start, at(-600));
     }
 }

@@ -24,6 +24,9 @@ use counted_bans::{CountedBans, CountedBansState};
 
 /// Addresses of failures that are counted apart in a minute; beyond it they are only counted as failures.
 const ADDRESSES_MAX: usize = 100_000;
+/// How long nobody has looked, from when on a line that is late is dated by its log for what is told of the reaction: longer than two
+/// looks are apart while all goes well.
+const UNSEEN_MIN: Span = Span::from_secs(10);
 /// How far the date of a login may lie behind now: clocks and zones differ.
 const DATES_DIFFER: Span = Span::from_secs(3600);
 
@@ -45,7 +48,7 @@ pub(crate) struct Stream {
 
 /// Where its lines come from.
 enum Source {
-    Files(Tail, Vec<String>),
+    Files(Box<Tail>, Vec<String>),
     /// The journal of systemd, which somebody else reads: how far.
     Journal {
         settings: JournalSettings,
@@ -136,6 +139,8 @@ pub(crate) struct FoundOffence {
     pub(crate) log: Arc<str>,
     /// The last failure.
     pub(crate) at: Time,
+    /// When it was complete, for what is told of the reaction: see [`complete_at`].
+    pub(crate) complete: Time,
     pub(crate) failures: u64,
     pub(crate) lasts: BanLength,
     /// Why the formula of the rule has no result for it, if so: `lasts` is the plain time.
@@ -155,7 +160,7 @@ impl Stream {
         let source = match source {
             SourcePlan::Files(follows) => {
                 let patterns = follows.iter().map(|follow| follow.pattern.clone()).collect();
-                Source::Files(Tail::new(follows, TailLimits::default(), &kept.positions), patterns)
+                Source::Files(Box::new(Tail::new(follows, TailLimits::default(), &kept.positions)), patterns)
             }
             SourcePlan::Journal(settings, since) => {
                 let cursor = kept.positions.journals.get(&settings.name()).cloned();
@@ -240,7 +245,7 @@ impl Stream {
 
     fn join(&mut self, other: Self) {
         if let (Source::Files(tail, _), Source::Files(others, _)) = (&mut self.source, other.source) {
-            tail.join(others);
+            tail.join(*others);
         }
         self.reads_sshd |= other.reads_sshd;
         self.filters.append(other.filters);
@@ -266,7 +271,7 @@ impl Stream {
     /// The logs that are read now, for people.
     pub(crate) fn logs(&self) -> Vec<String> {
         match &self.source {
-            Source::Files(tail, _) => tail.watched().1.map(ToOwned::to_owned).collect(),
+            Source::Files(tail, _) => tail.read_paths().map(ToOwned::to_owned).collect(),
             Source::Journal { settings, .. } if settings.missing(Path::new("/")).is_some() => Vec::new(),
             Source::Journal { settings, .. } => vec![journal_name(settings)],
         }
@@ -325,9 +330,12 @@ impl Stream {
         found.has_more = batch.has_more();
         found.notices = std::mem::take(&mut batch.notices);
         let before = self.troubles();
+        let (looked, monotonic) = (clock.now(), clock.monotonic());
         for line in batch.lines() {
             found.lines += 1;
             let now = clock.now();
+            let unseen = line.end_seen.map(|seen| monotonic.since(seen)).filter(|unseen| *unseen > UNSEEN_MIN);
+            let unseen = unseen.map(|unseen| looked - unseen);
             let text = self.encoding.decode(line.bytes);
             if self.reads_sshd {
                 found.logins.extend(dated_login(&mut self.seek_dates, &text, now));
@@ -336,7 +344,7 @@ impl Stream {
             self.filters.set_in_operation(line.in_operation);
             self.filters.process_line(&text, now, &mut NoNames, &mut |rule, matches| {
                 let matches = rules[rule].uncounted(matches, &text, now);
-                found.offences.extend(rules[rule].judged(matches, line.path, now, history, draw_ppb));
+                found.offences.extend(rules[rule].judged(matches, line.path, now, unseen, history, draw_ppb));
             });
             for rule in rules {
                 rule.attempts.line_done(now);
@@ -366,11 +374,13 @@ impl Stream {
             {
                 found.logins.push((Login { is_certain: true, ..login }, line.time.min(now)));
             }
+            // journald dates what it gets itself.
+            let unseen = (now.since(line.time) > UNSEEN_MIN).then_some(line.time);
             let rules = &mut self.rules;
             self.filters.set_in_operation(line.in_operation);
             self.filters.process_dated(&line.text, line.time, now, &mut NoNames, &mut |rule, matches| {
                 let matches = rules[rule].uncounted(matches, &line.text, now);
-                found.offences.extend(rules[rule].judged(matches, &log, now, history, draw_ppb));
+                found.offences.extend(rules[rule].judged(matches, &log, now, unseen, history, draw_ppb));
             });
             for rule in rules {
                 rule.attempts.line_done(now);
@@ -421,7 +431,7 @@ impl Stream {
                 let Some(line) = ban_line(ban.network, &ban.rule, now, &zone) else { continue };
                 filter.set_in_operation(true);
                 let matches = filter.process_line(&line, now, &mut NoNames);
-                found.offences.extend(rule.judged(matches, &log, now, history, draw_ppb));
+                found.offences.extend(rule.judged(matches, &log, now, None, history, draw_ppb));
                 rule.attempts.line_done(now);
             }
         }
@@ -483,6 +493,17 @@ fn ban_line(network: IpNet, rule: &str, now: Time, zone: &Zone) -> Option<String
 fn banning_jail(line: &str) -> Option<&str> {
     let (before, _) = line.rsplit_once("] Ban ")?;
     before.rsplit_once('[').map(|(_, jail)| jail)
+}
+
+/// When an offence was complete that this failure has completed and that is dated `at`, for what is told of the reaction.
+///
+/// A line that is a minute late is taken for now, as by fail2ban, and so is the ban. Where nobody has looked at the log since `unseen`,
+/// because the process or the machine stood still, that is no date of the offence: its line is as old as it says, where it came since,
+/// and else, as far as anybody knows, as old as that look.
+fn complete_at(found: &Match, at: Time, now: Time, unseen: Option<Time>) -> Time {
+    let Some(unseen) = unseen else { return at };
+    let own = found.written.or(found.time).unwrap_or(now);
+    at.min(if (unseen..=now).contains(&own) { own } else { unseen })
 }
 
 /// Whom a failure is of.
@@ -561,12 +582,13 @@ impl Rule {
         Ok(matches)
     }
 
-    /// Counts the failures of a line; the offences that they complete.
+    /// Counts the failures of a line; the offences that they complete. The log was not looked at since `unseen`, where that is long.
     fn judged(
         &mut self,
         matches: Result<Vec<Match>, LineError>,
         log: &Arc<str>,
         now: Time,
+        unseen: Option<Time>,
         history: &History,
         draw_ppb: &mut dyn FnMut() -> u32,
     ) -> Vec<FoundOffence> {
@@ -574,7 +596,7 @@ impl Rule {
         match matches {
             Ok(matches) => {
                 for failure in matches {
-                    offences.extend(self.failed(&failure, log, now, history, draw_ppb));
+                    offences.extend(self.failed(&failure, log, now, unseen, history, draw_ppb));
                 }
             }
             Err(error) => tracing::debug!(rule = &*self.name, log = &**log, %error, "a line was not judged"),
@@ -588,6 +610,7 @@ impl Rule {
         found: &Match,
         log: &Arc<str>,
         now: Time,
+        unseen: Option<Time>,
         history: &History,
         draw_ppb: &mut dyn FnMut() -> u32,
     ) -> Option<FoundOffence> {
@@ -629,6 +652,7 @@ impl Rule {
             network,
             log: Arc::clone(log),
             at,
+            complete: complete_at(found, at, now, unseen),
             failures,
             lasts,
             no_result,

@@ -285,7 +285,10 @@ fn merged(summary: &Summary<'_>, details: Value) -> Value {
 fn not_restored(wanted: &str, to: Time, error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::new(format!("{wanted} is not restored to {to}"))
         .because(error)
-        .remedy(format!("see what can be restored with `garant backup list {wanted}`"))
+        .remedy(format!(
+            "see what can be restored with `garant backup list {wanted}`; where somebody has deleted or replaced something in a bucket, add \
+             --as-first-written to both"
+        ))
 }
 
 /// A folder that a restore writes into, and whether it was there before.

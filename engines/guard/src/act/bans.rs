@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use super::Ports;
 use super::allowlist::widened;
 use super::{Hold, Lasting};
+use crate::detect::whole_seconds;
 
 mod line;
 #[cfg(test)]
@@ -81,8 +82,10 @@ pub struct Ban {
     pub since: Time,
     /// When it ends; `None` is never.
     pub until: Option<Time>,
-    /// How many times it had been banned by this rule before.
+    /// How many times it had been banned before, as the rule counts that: see [`Bans::counted`].
     pub count: u32,
+    /// Whether the next bans do not count it: see [`Bans::is_uncounted`].
+    pub uncounted: bool,
     /// How it came about.
     pub origin: Origin,
     /// The number of its event, until that is known to be in the journal: told again after a crash, it is there once.
@@ -108,7 +111,7 @@ impl Ban {
 /// What is remembered of bans that ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PastBans {
-    /// How many there were, with the one in force.
+    /// How many there were that count, with the one in force.
     pub count: u32,
     /// When the last one began.
     pub last: Time,
@@ -302,6 +305,15 @@ impl Bans {
         if self.counts.of_all.contains(&key.rule) { self.past_of_all(key.network) } else { self.past(key) }
     }
 
+    /// Whether a ban for an offence of then does not count for the next ones: its rule counts the bans of all rules, and the offence is
+    /// no later than the last of them. So it is with `recidive`, whose offence is the ban of another rule, within the second of the
+    /// failure that this ban was made for. fail2ban takes it for a line that is read twice (`incrBanTime` in `server/observer.py`), by
+    /// times in whole seconds: it bans, and does not write the ban down.
+    pub fn is_uncounted(&self, key: &BanKey, at: Time) -> bool {
+        let last = self.counts.of_all.contains(&key.rule).then(|| self.past_of_all(key.network)).flatten();
+        last.is_some_and(|past| at <= whole_seconds(past.last))
+    }
+
     /// What is remembered of earlier bans of this network by any rule: their sum, and the last one.
     fn past_of_all(&self, network: IpNet) -> Option<PastBans> {
         let first = BanKey { network, rule: String::new() };
@@ -385,7 +397,7 @@ impl Bans {
         let (mut raised, mut remembered) = (Vec::new(), Vec::new());
         for (mut key, PastBans { count, last }) in past {
             key.rule.truncate(key.rule.floor_char_boundary(RULE_BYTES_MAX));
-            if let Some(ban) = self.in_force.get(&key) {
+            if let Some(ban) = self.in_force.get(&key).filter(|ban| !ban.uncounted) {
                 if ban.count < count {
                     raised.push(Ban { count, ..ban.clone() });
                 }
@@ -590,8 +602,13 @@ impl Bans {
 
     fn apply(&mut self, ban: Ban) {
         self.untold.insert(ban.key(), ban.clone());
-        let count = ban.count.saturating_add(1);
-        self.past.insert(ban.key(), PastBans { count, last: ban.since });
+        let mut past = PastBans { count: ban.count.saturating_add(1), last: ban.since };
+        if ban.uncounted {
+            let before = self.past.get(&ban.key());
+            past.count = before.map_or(0, |before| before.count);
+            past.last = before.map_or(ban.since, |before| before.last.max(ban.since));
+        }
+        self.past.insert(ban.key(), past);
         self.in_force.insert(ban.key(), ban);
     }
 
@@ -694,7 +711,7 @@ impl Bans {
         let past = self
             .past
             .iter()
-            .filter(|(key, _)| !self.in_force.contains_key(*key))
+            .filter(|(key, _)| self.in_force.get(*key).is_none_or(|ban| ban.uncounted))
             .map(|(key, past)| Line::of_past(key, *past));
         let clock = Line::Clock { boot: self.boot.clone(), offset: self.offset };
         let mut file = open_append(&next)?;

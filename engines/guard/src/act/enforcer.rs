@@ -424,16 +424,20 @@ impl Enforcer {
             since: since.unwrap_or(now).min(now),
             until,
             count: 0,
+            uncounted: false,
             origin,
             event: Some((self.numbers)()),
         };
         let key = ban.key();
-        let (current, past) = self.with_bans(|bans| (bans.get_at(&key, now).cloned(), bans.counted(&key)));
+        let (current, past) = self.with_bans(|bans| {
+            ban.uncounted = origin == Origin::Detected && bans.is_uncounted(&key, ban.since);
+            (bans.get_at(&key, now).cloned(), bans.counted(&key))
+        });
         ban.count = past.map_or(0, |past| past.count);
         if let Some(current) = current {
             // The same ban once more is no further one, and never a shorter one.
             ban.until = later(current.until, ban.until);
-            (ban.count, ban.since) = (current.count, current.since);
+            (ban.count, ban.uncounted, ban.since) = (current.count, current.uncounted, current.since);
         }
         ban
     }
@@ -770,7 +774,17 @@ impl Enforcer {
             let until = left.map(|left| Time::from_micros(now.micros().saturating_add(left.micros())));
             let (network, hold, rule) = (hold.network, hold.clone(), ADOPTED_RULE.to_owned());
             let event = Some((self.numbers)());
-            bans.push(Ban { network, rule, hold, since: now, until, count: 0, origin: Origin::Adopted, event });
+            bans.push(Ban {
+                network,
+                rule,
+                hold,
+                since: now,
+                until,
+                count: 0,
+                uncounted: false,
+                origin: Origin::Adopted,
+                event,
+            });
         }
         let count = bans.len();
         if count > 0 {
@@ -907,9 +921,10 @@ impl History {
         Self(bans)
     }
 
-    /// What is remembered of earlier bans of this network by this rule.
+    /// What is remembered of earlier bans of this network by this rule, where one of them counts.
     pub fn past(&self, network: IpNet, rule: &str) -> Option<PastBans> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).past(&BanKey { network, rule: rule.to_owned() })
+        let bans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        bans.past(&BanKey { network, rule: rule.to_owned() }).filter(|past| past.count > 0)
     }
 
     /// How many bans there were before the next one of this network by this rule, as the rule counts them.

@@ -333,20 +333,23 @@ fn take(
     for (number, some) in imported.chunks(IMPORTED_AT_ONCE).enumerate() {
         let before = number * IMPORTED_AT_ONCE;
         counter.doing("bans", before as u64, Some(all as u64));
-        let stopped = format!(
-            "{before} of {all} bans and their history are taken over: run it again, and what is there stays as it is"
-        );
+        let stopped = format!("{before} of {all} bans and their history are taken over");
+        let unfinished = |failure: Failure, first: Option<&str>| {
+            let first = first.map_or_else(String::new, |first| format!("{first}; then "));
+            failure.remedy(format!("{first}run it again: what is taken over already stays as it is"))
+        };
         let question = Question::post(API).segment("import").json(&some)?;
         let mut tries = 1;
         let answer = loop {
             let answer = context.ask_agent(agent(matches), question.clone());
-            let answer = answer.map_err(|error| Failure::new(stopped.clone()).because(&error))?;
+            let answer = answer
+                .map_err(|error| unfinished(Failure::new(stopped.clone()).because(&error), error.what_to_do()))?;
             if answer.status != LATE || tries == TRIES_MAX {
                 break answer;
             }
             tries += 1;
         };
-        let done: Value = answer.accepted(&stopped)?.json()?;
+        let done: Value = answer.accepted(&stopped).map_err(|failure| unfinished(failure, None))?.json()?;
         taken += count(&done, "taken");
         known += count(&done, "known");
         ended += count(&done, "ended");
@@ -571,6 +574,17 @@ db.commit()
         assert_eq!((code, door.0.lock().expect("a lock").len()), (0, 3001), "{said}");
         let (_, said) = import_at(Some(door.clone()), folder.path(), &[]).expect("it runs");
         assert!(said.contains("0 bans are taken over; 3001 were in force already"), "{said}");
+    }
+
+    /// Where no agent takes the bans, it is said what to do, and that nothing is lost by running it again.
+    #[test]
+    fn without_an_agent_no_ban_is_taken_over_and_what_to_do_is_said() {
+        let folder = configuration(JAILS, "[Definition]\ndbfile = @/f2b.sqlite3\n");
+        make_database(&folder.path().join("f2b.sqlite3"));
+        let failure = import_at(None, folder.path(), &[]).expect_err("nobody takes them");
+        let (said, to_do) = (failure.to_string(), failure.what_to_do().unwrap_or_default());
+        assert!(failure.exit_code() == 1 && said.contains("0 of 1 bans and their history are taken over"), "{said}");
+        assert!(to_do.contains("run it again"), "{to_do}");
     }
 
     /// What is left out is said by the column that is impossible, and what an old database does not know is that of the jail.

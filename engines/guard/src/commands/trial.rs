@@ -244,7 +244,9 @@ fn with_mode(filter: &str, mode: Option<&str>) -> Result<String, Failure> {
 fn broken(definition: &FilterDefinition, matches: &ArgMatches, error: &FilterError) -> Failure {
     let config = matches.get_one::<PathBuf>("config").cloned().unwrap_or_default();
     let failure = Failure::new("the filter can't be used").because(error);
-    failure.remedy(if definition.name == "given" {
+    failure.remedy(if matches!(error, FilterError::Dates { .. }) && text(matches, "datepattern").is_some() {
+        "correct the pattern that is given by --datepattern".to_owned()
+    } else if definition.name == "given" {
         "correct the failregex, or name a filter".to_owned()
     } else {
         let given = in_this_folder(text(matches, "filter").unwrap_or_default(), &config);

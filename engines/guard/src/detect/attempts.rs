@@ -284,7 +284,8 @@ fn whole(x: f64) -> u64 {
     x.round_ties_even() as u64
 }
 
-fn whole_seconds(time: Time) -> Time {
+/// An instant as the database of fail2ban keeps it.
+pub(crate) fn whole_seconds(time: Time) -> Time {
     let (seconds, rest) = (time.micros().div_euclid(1_000_000), time.micros().rem_euclid(1_000_000));
     let up = rest > 500_000 || (rest == 500_000 && seconds % 2 != 0);
     Time::from_secs(seconds + i64::from(up))

@@ -90,6 +90,8 @@ pub struct Match {
     pub host: Option<Host>,
     /// When it was; none when no date is known.
     pub time: Option<Time>,
+    /// The date of its line, where that is so far from now that `time` is now instead.
+    pub written: Option<Time>,
     /// What else is known of it.
     pub failure: Failure,
 }
@@ -197,9 +199,17 @@ struct Dated {
     cut: Range<usize>,
     /// The date; that of an earlier line, or now, where there was none to read.
     date: Option<Time>,
+    /// The one that it had, where it is now instead.
+    replaced: Option<Time>,
     /// Whether there was none to read.
     is_missing: bool,
     written: Written,
+}
+
+impl Dated {
+    const fn read(cut: Range<usize>, date: Time, written: Written) -> Self {
+        Self { cut, date: Some(date), replaced: None, is_missing: false, written }
+    }
 }
 
 /// How the date of a line was written.
@@ -401,7 +411,7 @@ impl Filter {
     fn dated(&mut self, line: &str, date: Time, now: Time) -> Dated {
         self.last_date = Some(date);
         let cut = line.len()..line.len();
-        self.compared(Dated { cut, date: Some(date), is_missing: false, written: Written::Given(date) }, now)
+        self.compared(Dated::read(cut, date, Written::Given(date)), now)
     }
 
     /// The date of a line. Each line has to be asked for: what is found decides how the next ones are read.
@@ -411,11 +421,11 @@ impl Filter {
         }
         if let Some((cut, date)) = self.dates.same_as_before(line, now) {
             self.last_date = Some(date);
-            return Ok(self.compared(Dated { cut, date: Some(date), is_missing: false, written: Written::Read }, now));
+            return Ok(self.compared(Dated::read(cut, date, Written::Read), now));
         }
         let known = self.last_date.filter(|date| *date > now - MAX_DEVIATION);
         let whole = line.text().len()..line.text().len();
-        let mut dated = Dated { cut: whole, date: None, is_missing: false, written: Written::Cut };
+        let mut dated = Dated { cut: whole, date: None, replaced: None, is_missing: false, written: Written::Cut };
         if let Some(found) = self.dates.match_time(line, now).map_err(|_| LineError::Date)? {
             if found.cut.is_empty() {
                 // A date that may be missing, and is.
@@ -456,7 +466,7 @@ impl Filter {
             // Compared in whole seconds, as there.
             && known.since(now).secs().abs() > MAX_DEVIATION.secs()
         {
-            dated.date = Some(now);
+            (dated.date, dated.replaced) = (Some(now), dated.date);
             self.last_date = dated.date;
         }
         dated
@@ -502,7 +512,11 @@ impl Filter {
             }
             self.take_line(line.text(), dated);
         }
-        self.find(dated.date, dated.is_missing, now, names)
+        let mut found = self.find(dated.date, dated.is_missing, now, names)?;
+        for failure in &mut found {
+            failure.written = dated.replaced;
+        }
+        Ok(found)
     }
 
     /// Finds the patterns that a line without its date may match; whether there are any.
@@ -641,10 +655,11 @@ impl Filter {
             Identity::Pending if !self.settings.check_all_regex && self.settings.ignore_pending => {
                 return Ok(Taken::Line);
             }
-            Identity::Pending => found.push(Match { regex: index + 1, host: None, time: date, failure }),
+            Identity::Pending => found.push(Match { regex: index + 1, host: None, time: date, written: None, failure }),
             Identity::Known(hosts) => {
                 for host in hosts {
-                    found.push(Match { regex: index + 1, host: Some(host), time: date, failure: failure.clone() });
+                    let (host, failure) = (Some(host), failure.clone());
+                    found.push(Match { regex: index + 1, host, time: date, written: None, failure });
                 }
             }
         }

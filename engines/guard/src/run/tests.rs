@@ -617,6 +617,23 @@ async fn lines_of_before_a_rule_was_followed_are_no_late_reactions() {
     assert_eq!(reacted(&running)[1].since, Time::from_secs(1_800_000_000 - 30));
 }
 
+/// NH-1: who attacks while the process stands still is banned when it goes on, and the reaction that is told is as slow as it was: from
+/// the first offence on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standstill_makes_no_fast_reaction() {
+    let running = Running::start("", |_, _| ()).await;
+    running.fail("10.66.8.1");
+    running.until("the ban", |running| running.drops("10.66.8.1")).await;
+    running.world.clock.stop(Span::from_secs(80));
+    let line = |ago: i64| format!("{} from 10.66.8.2\n", running.world.now() - Span::from_secs(ago));
+    append(running.folder.path(), "web.log", &[75, 70, 30, 20].map(line).concat());
+    running.until("the ban", |running| running.drops("10.66.8.2")).await;
+    let reacted = || running.world.journal.of::<Reacted>();
+    running.until("the reaction", |_| reacted().len() == 2).await;
+    let took = reacted()[1].at.since(reacted()[1].since);
+    assert!(took >= Span::from_secs(70), "{:?}", reacted());
+}
+
 /// JO-1: a journal of systemd that is not there is not read, and that is said.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_that_is_not_there_is_not_read() {

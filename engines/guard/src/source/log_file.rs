@@ -21,6 +21,12 @@ pub(super) struct Identity {
     pub(super) inode: u64,
 }
 
+impl Identity {
+    pub(super) fn of(metadata: &std::fs::Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
 /// An open file.
 #[derive(Debug)]
 pub(super) struct LogFile {
@@ -62,7 +68,7 @@ impl LogFile {
         }
         let directory = path.canonicalize().ok().and_then(|real| real.parent().map(Path::to_path_buf));
         Ok(Self {
-            identity: Identity { device: metadata.dev(), inode: metadata.ino() },
+            identity: Identity::of(&metadata),
             modified: modified(&metadata),
             file,
             offset: 0,

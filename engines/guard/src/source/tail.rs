@@ -102,6 +102,8 @@ struct Slot {
     last: Option<Position>,
     /// Its end was reached once: what comes now is written now.
     in_operation: bool,
+    /// When its end was seen last, or that there is no file.
+    end_seen: Option<Monotonic>,
     problem: Option<Problem>,
     /// Since when it can be read, where it could not be.
     well_since: Option<Monotonic>,
@@ -120,6 +122,8 @@ pub struct Tail {
     /// Positions of files that were being finished when this started.
     rotated: Vec<Position>,
     directories: Vec<PathBuf>,
+    /// The directories where a new file would matter, and which ones they were at the last look.
+    watched: Vec<(PathBuf, Option<Identity>)>,
     /// Directories that may not be read, which was said.
     refused: BTreeSet<String>,
     /// Patterns of which not all logs are followed, which was said.
@@ -144,6 +148,7 @@ impl Tail {
             done: of(Place::Done).collect(),
             rotated: of(Place::Rotated).collect(),
             directories: Vec::new(),
+            watched: Vec::new(),
             refused: BTreeSet::new(),
             crowded: BTreeSet::new(),
             expand_at: None,
@@ -202,12 +207,33 @@ impl Tail {
         positions
     }
 
-    /// Directories where a new file would matter, and the paths that are read: what to be woken by.
-    pub fn watched(&self) -> (impl Iterator<Item = &Path>, impl Iterator<Item = &str>) {
+    /// Directories where a new file would matter: what to be woken by. Each with what was there at the last look, if that is known: by
+    /// the same path, another one may be reached now.
+    pub(super) fn watched_directories(&self) -> impl Iterator<Item = (&Path, Option<Identity>)> {
+        self.watched.iter().map(|(path, identity)| (path.as_path(), *identity))
+    }
+
+    /// The paths that are read, in the same way.
+    pub(super) fn watched_files(&self) -> impl Iterator<Item = (&Path, Option<Identity>)> {
         let open = self.slots.iter().filter(|slot| !slot.files.is_empty());
-        let of_slots = open.clone().flat_map(|slot| slot.files.iter().map(|file| file.directory.as_path()));
-        let directories = self.directories.iter().map(PathBuf::as_path).chain(of_slots);
-        (directories, open.map(|slot| slot.path.as_str()))
+        open.map(|slot| (Path::new(&slot.path), slot.current().map(|file| file.identity)))
+    }
+
+    /// The paths with a file that can be read.
+    pub fn read_paths(&self) -> impl Iterator<Item = &str> {
+        let is_read = |slot: &&Slot| slot.has_current && slot.problem.is_none();
+        self.slots.iter().filter(is_read).map(|slot| slot.path.as_str())
+    }
+
+    /// Notes which directories are to be watched, and which ones they are now.
+    fn look_at_directories(&mut self) {
+        let of_files = self.slots.iter().flat_map(|slot| &slot.files).map(|file| &file.directory);
+        let all: BTreeSet<PathBuf> = self.directories.iter().chain(of_files).cloned().collect();
+        let identified = all.into_iter().map(|path| {
+            let identity = std::fs::metadata(&path).ok().map(|metadata| Identity::of(&metadata));
+            (path, identity)
+        });
+        self.watched = identified.collect();
     }
 
     /// Has the patterns expanded again with the next look, because a directory has changed.
@@ -234,6 +260,7 @@ impl Tail {
         for at in (self.turn..slots).chain(0..self.turn) {
             self.read(at, monotonic, &mut batch);
         }
+        self.look_at_directories();
         self.has_looked = true;
         while self.done.len() > self.limits.done_max {
             self.done.remove(0);
@@ -321,6 +348,7 @@ impl Slot {
             before: None,
             last: None,
             in_operation: false,
+            end_seen: None,
             problem: None,
             well_since: None,
             partial: None,

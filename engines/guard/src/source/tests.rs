@@ -615,6 +615,23 @@ fn too_many_logs_of_a_pattern_are_said_once_until_they_are_fewer() {
     assert_eq!(logs.notices[1..], [Notice::Readable { path }]);
 }
 
+/// JO-1: what can't be read is not said to be read, while the file that was there before is still being finished.
+#[test]
+fn what_is_not_read_is_not_said_to_be_read() {
+    let mut logs = Logs::of("a.log");
+    let read = |logs: &Logs| logs.tail.read_paths().count();
+    logs.write("a.log", "one\n");
+    assert_eq!((logs.read(), read(&logs)), (vec!["one".to_owned()], 1));
+    logs.rename("a.log", "a.log.1");
+    fs::create_dir(logs.path("a.log")).expect("a directory");
+    logs.write("a.log.1", "two\n");
+    assert_eq!((logs.read(), read(&logs)), (vec!["two".to_owned()], 0));
+    assert!(matches!(&logs.notices[..], [Notice::Unreadable { .. }]), "{:?}", logs.notices);
+    fs::remove_dir(logs.path("a.log")).expect("removed");
+    logs.write("a.log", "three\n");
+    assert_eq!((logs.read(), read(&logs)), (vec!["three".to_owned()], 1));
+}
+
 #[test]
 fn a_pipe_holds_nothing_up() {
     let mut logs = Logs::of("a.log");

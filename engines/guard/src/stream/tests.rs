@@ -109,8 +109,18 @@ impl Process {
             let count = current.as_ref().map_or_else(|| bans.past(&key).map_or(0, |past| past.count), |ban| ban.count);
             let since = current.map_or(offence.at, |ban| ban.since);
             let (hold, origin) = (Hold { network, ports: Ports::All }, Origin::Detected);
-            bans.add(vec![Ban { network, rule: rule.clone(), hold, since, until, count, origin, event: None }])
-                .expect("written");
+            bans.add(vec![Ban {
+                network,
+                rule: rule.clone(),
+                hold,
+                since,
+                until,
+                count,
+                uncounted: false,
+                origin,
+                event: None,
+            }])
+            .expect("written");
             self.made.push((network, rule, offence.at));
         }
     }
@@ -345,4 +355,56 @@ fn counts_that_are_forgotten_are_said() {
     }
     assert_eq!(read, 100_050);
     assert!(matches!(&*forgotten, [(rule, addresses)] if &**rule == "sshd" && *addresses > 0), "{forgotten:?}");
+}
+
+/// NH-1: what came while the process stood still is banned as fail2ban would, from now on, and no reaction to it is told that is faster
+/// than it was.
+#[test]
+fn an_offence_of_a_standstill_is_as_old_as_its_lines() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("auth.log");
+    let jail = format!("[sshd]\nenabled = true\nlogpath = {}\nbackend = polling\nmaxretry = 2\n", log.display());
+    let desired = configured(folder.path(), &jail);
+    let clock = Hand::default();
+    fs::write(&log, "").expect("a log");
+    let pass = |seconds: i64| _ = clock.0.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
+    let failed = |last: u8, ago: &[i64]| {
+        for ago in ago {
+            let date = Zone::UTC.rfc3339(clock.now() - Span::from_secs(*ago));
+            let date = date.get(..19).expect("a date");
+            let line = format!("{date}+00:00 h sshd[9]: Failed password for root from 192.0.2.{last} port 7 ssh2\n");
+            let mut file = OpenOptions::new().append(true).open(&log).expect("the log");
+            file.write_all(line.as_bytes()).expect("written");
+        }
+    };
+    let mut process = Process::new(&desired, &clock);
+    let history = History::of(Arc::clone(&process.bans));
+    // How long ago each offence was: for its ban, and when it was complete.
+    let mut offences = || {
+        let found = process.stream.look(&clock, &history, &mut || 0);
+        let ago = |at: Time| clock.now().since(at).secs();
+        found.offences.iter().map(|offence| (ago(offence.at), ago(offence.complete))).collect::<Vec<_>>()
+    };
+    assert_eq!(offences(), []);
+    // A log whose dates are off, and nobody stood still: nobody knows better than that it was now.
+    pass(5);
+    failed(1, &[3600, 3600]);
+    assert_eq!(offences(), [(0, 0)]);
+    pass(80);
+    failed(2, &[75, 70]);
+    failed(3, &[75, 20]);
+    failed(4, &[20, 20]);
+    // Dates that are off: it came after the look before, and more is not known.
+    failed(5, &[3600, 3600]);
+    failed(6, &[-7200, -7200]);
+    assert_eq!(offences(), [(0, 70), (0, 20), (20, 20), (0, 80), (0, 80)]);
+    // The path has no file for long, which is no standstill.
+    fs::rename(&log, folder.path().join("auth.log.1")).expect("rotated");
+    for _ in 0..30 {
+        pass(5);
+        assert_eq!(offences(), []);
+    }
+    fs::write(&log, "").expect("a log");
+    failed(7, &[3600, 3600]);
+    assert_eq!(offences(), [(0, 0)]);
 }

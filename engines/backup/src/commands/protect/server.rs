@@ -233,7 +233,10 @@ impl Server {
         let mut done = None;
         command.wait(Box::pin(async { done = Some(context.programs.run(&client).await) }))?;
         match done {
-            Some(Err(error)) => Err(Failure::new("the statements were not run").because(&error)),
+            Some(Err(error)) => Err(Failure::new("the statements were not run").because(&error).remedy(
+                "run them by hand; where an account of that name is there already, let it log in by the socket (MariaDB: ALTER USER … \
+                 IDENTIFIED VIA unix_socket), or name another one with --user",
+            )),
             _ => Ok(()),
         }
     }

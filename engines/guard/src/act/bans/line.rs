@@ -37,6 +37,8 @@ pub(super) struct Row {
     since: Time,
     until: Option<Time>,
     count: u32,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    uncounted: bool,
     origin: Origin,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     event: Option<EventNumber>,
@@ -44,9 +46,9 @@ pub(super) struct Row {
 
 impl Row {
     pub(super) fn ban(self) -> Option<Ban> {
-        let Self { network, rule, hold, ports, since, until, count, origin, event } = self;
+        let Self { network, rule, hold, ports, since, until, count, uncounted, origin, event } = self;
         let hold = Hold { network: hold.parse().ok()?, ports: Ports::parse(&ports)? };
-        Some(Ban { network: network.parse().ok()?, rule, hold, since, until, count, origin, event })
+        Some(Ban { network: network.parse().ok()?, rule, hold, since, until, count, uncounted, origin, event })
     }
 }
 
@@ -60,6 +62,7 @@ impl Line {
             since: ban.since,
             until: ban.until,
             count: ban.count,
+            uncounted: ban.uncounted,
             origin: ban.origin,
             event: ban.event,
         })

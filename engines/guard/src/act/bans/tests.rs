@@ -25,6 +25,7 @@ fn ban(address: &str, rule: &str, since: i64, lasts: Option<i64>) -> Ban {
         since,
         until,
         count: 0,
+        uncounted: false,
         origin: Origin::Detected,
         event: None,
     }
@@ -385,4 +386,37 @@ fn the_length_of_one_hold_is_that_of_all() {
     for ban in all {
         assert_eq!(bans.lasting(&ban.hold, at(100).0), holds.get(&ban.hold).copied(), "{:?}", ban.hold);
     }
+}
+
+/// A ban that the next ones do not count is none for them, over restarts and however the file was written.
+#[test]
+fn a_ban_that_does_not_count_is_none_for_the_next_ones() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut bans, _) = open(dir.path(), 0);
+    let both = ["recidive".to_owned(), "sshd".to_owned()];
+    bans.count_as(BanCounts { of_all: both.clone().into(), ..BanCounts::default() });
+    let (first, second) = (ban("192.0.2.1", "sshd", 0, Some(600)), ban("192.0.2.1", "recidive", 0, Some(600)));
+    assert!(!bans.is_uncounted(&first.key(), first.since), "nobody was banned yet");
+    bans.add(vec![first.clone()]).expect("written");
+    assert!(bans.is_uncounted(&second.key(), second.since) && !bans.is_uncounted(&second.key(), at(1).0));
+    bans.add(vec![Ban { count: 1, uncounted: true, ..second.clone() }]).expect("written");
+    for seconds in 1..=3 {
+        let counts = [&first, &second].map(|ban| bans.past(&ban.key()).map(|past| past.count));
+        assert_eq!((counts, bans.len()), ([Some(1), Some(0)], 2));
+        drop(bans);
+        bans = open(dir.path(), seconds).0;
+        bans.torn = seconds > 1;
+        bans.tidy(at(seconds).0).expect("written");
+    }
+    // The database of fail2ban may know of more.
+    bans.remember(vec![(second.key(), PastBans { count: 4, last: at(-90).0 })]).expect("written");
+    for seconds in 4..=6 {
+        assert_eq!(bans.past(&second.key()), Some(PastBans { count: 4, last: at(0).0 }));
+        drop(bans);
+        bans = open(dir.path(), seconds).0;
+        bans.torn = seconds > 4;
+        bans.tidy(at(seconds).0).expect("written");
+    }
+    bans.count_as(BanCounts { of_all: both.into(), ..BanCounts::default() });
+    assert_eq!(bans.counted(&first.key()), Some(PastBans { count: 5, last: at(0).0 }));
 }

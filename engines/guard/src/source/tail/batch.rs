@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
+use event::Monotonic;
 use rustix::io::Errno;
 
 use super::{FILES_MAX, PATHS_MAX, TailLimits};
@@ -102,6 +103,7 @@ struct Piece {
     length: u32,
     end: u64,
     in_operation: bool,
+    end_seen: Option<Monotonic>,
     is_cut: bool,
 }
 
@@ -117,6 +119,8 @@ pub struct Line<'a> {
     /// The end of this log had been reached: the line was written just now. Before, a filter drops what is older than
     /// `findtime`.
     pub in_operation: bool,
+    /// When the end of this log was seen last, before this line came; nothing before it was seen once.
+    pub end_seen: Option<Monotonic>,
     /// It is longer than the bound, and was cut.
     pub is_cut: bool,
 }
@@ -134,6 +138,7 @@ pub struct Batch {
     bytes_max: usize,
     charged: usize,
     in_operation: bool,
+    end_seen: Option<Monotonic>,
 }
 
 impl Batch {
@@ -149,6 +154,7 @@ impl Batch {
             bytes_max,
             charged: 0,
             in_operation: false,
+            end_seen: None,
         }
     }
 
@@ -165,6 +171,7 @@ impl Batch {
                 bytes: self.bytes.get(start..start + piece.length as usize)?,
                 end: piece.end,
                 in_operation: piece.in_operation,
+                end_seen: piece.end_seen,
                 is_cut: piece.is_cut,
             })
         })
@@ -202,15 +209,17 @@ impl Batch {
         self.charged = self.charged.saturating_add(bytes);
     }
 
-    pub(super) const fn set_in_operation(&mut self, in_operation: bool) {
-        self.in_operation = in_operation;
+    /// Says of which log the next lines are: whether its end was reached once, and when last.
+    pub(super) const fn set_in_operation(&mut self, in_operation: bool, end_seen: Option<Monotonic>) {
+        (self.in_operation, self.end_seen) = (in_operation, end_seen);
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "a batch is bounded far below 4 GiB")]
     pub(in crate::source) fn push(&mut self, slot: u32, line: &[u8], end: u64, is_cut: bool) {
-        let (start, length, in_operation) = (self.bytes.len() as u32, line.len() as u32, self.in_operation);
+        let (start, length) = (self.bytes.len() as u32, line.len() as u32);
+        let (in_operation, end_seen) = (self.in_operation, self.end_seen);
         self.bytes.extend_from_slice(line);
-        self.pieces.push(Piece { slot, start, length, end, in_operation, is_cut });
+        self.pieces.push(Piece { slot, start, length, end, in_operation, end_seen, is_cut });
     }
 }
 

@@ -47,7 +47,7 @@ impl Tail {
     ) {
         let monotonic = clock.monotonic();
         let path = self.slots[at].path.clone();
-        let opened = match std::fs::metadata(&path).map(|metadata| identity_of(&metadata)) {
+        let opened = match std::fs::metadata(&path).map(|metadata| Identity::of(&metadata)) {
             Ok(identity) if self.slots[at].current().is_some_and(|file| file.identity == identity) => return,
             Ok(_) => LogFile::open(Path::new(&path)),
             Err(error) => Err(error),
@@ -112,7 +112,7 @@ impl Tail {
         let result = match slot.start {
             Start::Since(length) => seek_to(&mut file, clock.now() - length, |line| time_of(&path, line)),
             Start::End if !self.has_looked => {
-                slot.in_operation = true;
+                (slot.in_operation, slot.end_seen) = (true, Some(monotonic));
                 file.seek_to_end()
             }
             Start::End | Start::Beginning => Ok(()),
@@ -268,7 +268,7 @@ impl Tail {
         let mut which = 0;
         while which < self.slots[at].files.len() {
             let slot = &mut self.slots[at];
-            batch.set_in_operation(slot.in_operation);
+            batch.set_in_operation(slot.in_operation, slot.end_seen);
             let number = u32::try_from(at).unwrap_or(u32::MAX);
             let is_current = slot.has_current && which + 1 == slot.files.len();
             let lines = batch.len();
@@ -301,7 +301,7 @@ impl Tail {
             }
             if is_current {
                 slot.recover(monotonic, batch);
-                slot.in_operation = true;
+                (slot.in_operation, slot.end_seen) = (true, Some(monotonic));
                 slot.wait_for_end(batch, number, &mut self.buffer, monotonic, self.limits.partial_after);
                 which += 1;
                 continue;
@@ -323,6 +323,10 @@ impl Tail {
                 }
             }
             which += 1;
+        }
+        let slot = &mut self.slots[at];
+        if slot.in_operation && !slot.has_current && slot.problem.is_none() {
+            slot.end_seen = Some(monotonic);
         }
     }
 
@@ -420,11 +424,6 @@ impl Slot {
 /// The name of the file at a path.
 fn base(path: &str) -> &str {
     Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or_default()
-}
-
-fn identity_of(metadata: &std::fs::Metadata) -> Identity {
-    use std::os::unix::fs::MetadataExt as _;
-    Identity { device: metadata.dev(), inode: metadata.ino() }
 }
 
 /// The directory that a path leads to.
