@@ -71,7 +71,8 @@ async fn the_log_is_received_byte_for_byte_whoever_is_killed() {
     let (error, _) = follower.ended().await;
     assert!(error.expect_err("the server is gone").to_string().contains("PostgreSQL of the backup crm-db"));
     cluster.start().await;
-    let follower = Follower::start(&of, &kept.repository);
+    let mut follower = Follower::start(&of, &kept.repository);
+    follower.next().await.expect("it follows");
     cluster.ask(insert).await;
     let (committed, end) = (now(), cluster.written().await);
     let all = follower.stop().await;
