@@ -194,6 +194,8 @@ fn is_kept(up: &Up, restored: impl Fn(&Path) -> i64, insert: impl Fn(i64), drop_
     asked.sort_unstable();
     assert_eq!(keys, asked, "{bases:?}");
     assert_eq!(bases[0]["copies"], json!(["near", "far"]), "{bases:?}");
+    let full = kind(at, "full");
+    assert!(full["due"].as_str() > full["succeeded"].as_str(), "the next one, whatever comes before it: {full}");
     let log = listed(at, "log");
     assert!(log[0]["from"].as_str() < Some(&*before) && log[0]["to"].as_str() > Some(&*before), "{log:?}");
     let base = read(at, &["backup", "show", "shop-db", bases[0]["id"].as_str().expect("a set")]);

@@ -297,20 +297,8 @@ mod tests {
     /// BK-2: no other instant than the one that was asked for.
     #[test]
     fn an_instant_within_a_second_is_none_of_mariadb() {
-        let policy = r#"
-            [[service]]
-            name = "backup"
-            [[region]]
-            name = "near"
-            provider = "ovh"
-            [backup]
-            service = "backup"
-            key = { file = "/etc/garant/backup.key" }
-            copy = [{ name = "near", region = "near", directory = "/mnt/backup" }]
-            mariadb = [{ name = "shop-db" }]
-            postgres = [{ name = "crm-db" }]
-        "#;
-        let settings = Config::of_text(policy).settings().expect("it is sound").clone();
+        let backups = "mariadb = [{ name = \"shop-db\" }]\npostgres = [{ name = \"crm-db\" }]";
+        let settings = Config::sample(backups);
         let now = Time::parse_rfc3339("2026-11-29T14:00:00.7Z").expect("an instant");
         let of = |name: &str, words: &str| instant_of(&settings, name, words, now).map(exactly);
         let refused = of("shop-db", "2026-11-29T13:00:10.999Z").expect_err("within a second");

@@ -707,6 +707,25 @@ impl Config {
         assert!(config.settings().is_some(), "it is not sound: {policy}");
         config
     }
+
+    /// The settings of one copy in a directory, and of the backups that these lines of `[backup]` declare.
+    pub(crate) fn sample(backups: &str) -> Settings {
+        let policy = format!(
+            r#"
+            [[service]]
+            name = "backup"
+            [[region]]
+            name = "near"
+            provider = "ovh"
+            [backup]
+            service = "backup"
+            key = {{ file = "/etc/garant/backup.key" }}
+            copy = [{{ name = "near", region = "near", directory = "/mnt/backup" }}]
+            {backups}
+        "#
+        );
+        Self::of_text(&policy).settings().expect("it is sound").clone()
+    }
 }
 
 impl Config {

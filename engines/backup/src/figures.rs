@@ -145,19 +145,7 @@ mod tests {
     use crate::config::Config;
 
     fn settings() -> crate::config::Settings {
-        let policy = r#"
-            [[service]]
-            name = "backup"
-            [[region]]
-            name = "near"
-            provider = "ovh"
-            [backup]
-            service = "backup"
-            key = { file = "/etc/garant/backup.key" }
-            copy = [{ name = "near", region = "near", directory = "/mnt/backup" }]
-            mariadb = [{ name = "shop-db" }]
-        "#;
-        Config::of_text(policy).settings().expect("it is sound").clone()
+        Config::sample(r#"mariadb = [{ name = "shop-db" }]"#)
     }
 
     fn shown(figures: &Figures) -> Vec<String> {

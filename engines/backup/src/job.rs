@@ -200,6 +200,8 @@ impl Job {
         let Some(full) = newest(true) else { return Ok((Kind::Full, now)) };
         self.known(Kind::Full, full);
         let full_due = full.began_at + self.settings.full_every;
+        // Also where an incremental one is next: what was due has been taken.
+        self.board.change(self.name(), Kind::Full, |line| line.due = Some(full_due));
         let Some(every) = self.settings.incremental_every else { return Ok((Kind::Full, full_due)) };
         let last = newest(false).unwrap_or(full);
         if last.kind == Kind::Incremental.word() {

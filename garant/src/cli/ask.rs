@@ -106,12 +106,18 @@ impl CommandContext for Asking<'_> {
         let started = AgentPlace { state: agent_state(&self.data) }.socket();
         // One that can't be looked for is taken to be there: then it is said what is refused.
         let is_started = started.try_exists().unwrap_or(true);
+        let is_looked_for = socket.is_none() && !is_started;
         let socket = socket.unwrap_or_else(|| if is_started { &started } else { Path::new(AGENT_SOCKET) });
         let answer = self.runtime.block_on(hosts::agent::ask(socket, &question, WITHIN));
         let (status, body) = answer.map_err(|error| {
             let is_there = matches!(error.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock);
             let what = if is_there { "the agent does not answer in time at" } else { "no agent answers at" };
-            let failure = Failure::new(format!("{what} {}", socket.display())).because(&error);
+            let place = if is_looked_for {
+                format!("{}, nor at {}", started.display(), socket.display())
+            } else {
+                socket.display().to_string()
+            };
+            let failure = Failure::new(format!("{what} {place}")).because(&error);
             failure.remedy(match error.kind() {
                 std::io::ErrorKind::PermissionDenied => {
                     "run this command as root, or as a user who may enter that directory and is in the group of the socket"

@@ -8,21 +8,7 @@ use crate::config::FilesSettings;
 use crate::sealed::{LogWriter, SetWriter, set_time};
 
 fn settings() -> Settings {
-    let policy = r#"
-        [journal]
-        name = "shop.example"
-        [[service]]
-        name = "backup"
-        [[region]]
-        name = "near"
-        provider = "ovh"
-        [backup]
-        service = "backup"
-        key = { file = "/etc/garant/backup.key" }
-        copy = [{ name = "near", region = "near", directory = "/mnt/backup" }]
-        mariadb = [{ name = "shop-db", full_every = "6 h" }]
-    "#;
-    Config::of_text(policy).settings().expect("it is sound").clone()
+    Config::sample(r#"mariadb = [{ name = "shop-db", full_every = "6 h" }]"#)
 }
 
 #[tokio::test]

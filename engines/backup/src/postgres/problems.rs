@@ -147,7 +147,11 @@ fn unconnected(of: &Postgres, user: &str, error: &WireError, for_replication: bo
         "add `local {database} {user} {method}` to pg_hba.conf above the lines for all; SELECT pg_reload_conf();"
     );
     let remedy = match error {
-        WireError::Connect(_) => "start the server, or name the folder of its socket with `socket`".to_owned(),
+        WireError::Connect(_) => format!(
+            "start the server: nothing answers at {}. Where its socket is in another folder, or has another port than 5432, name the socket \
+             itself with `socket`",
+            of.socket().display()
+        ),
         WireError::Refused(refusal) => match refusal.code.as_str() {
             "28000" if refusal.message.contains("does not exist") => {
                 format!("CREATE ROLE \"{user}\" LOGIN REPLICATION;")
