@@ -1,12 +1,13 @@
 package main
 
-// The seven objectives, what a verdict names as its reasons and its evidence, and what must hold of the verdicts of a log:
-// docs/evaluator.md from "The seven objectives" on.
+// The eight objectives, what a verdict names as its reasons and its evidence, and what must hold of the verdicts of a log:
+// docs/evaluator.md from "The eight objectives" on.
 
 import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"math/big"
 	"reflect"
 	"sort"
 	"strings"
@@ -92,7 +93,7 @@ func (w *world) compute(v verdict) (out verdict, over int64, declared, known boo
 			Promise: p.ID, Revision: p.Revision, Objective: v.Objective, Evaluator: evaluator, TreeSize: v.TreeSize, At: v.At,
 			Outcome: "unproven", Reasons: []reason{}, Evidence: []int64{},
 		}
-		reach := w.reaches(concerned, v.At)
+		reach := w.reaches(concerned, o.Objective == "requests", v.At)
 		out.Window.Start = max(w.declaredSince(p.ID, p.Revision), minus(reach, o.over))
 		out.Window.End = max(reach, out.Window.Start)
 		c := &aCase{w, o, out.Window, v.At, &out}
@@ -110,6 +111,8 @@ func (w *world) compute(v verdict) (out verdict, over int64, declared, known boo
 			c.gaps(c.w.successes[o.probe])
 		case "restore":
 			c.restores()
+		case "requests":
+			c.requests()
 		case "reaction":
 			if o.toOffences {
 				c.offences()
@@ -400,6 +403,121 @@ func (c *aCase) restores() {
 	case f.High <= f.Target:
 		c.out.Outcome = "kept"
 	}
+}
+
+// requests is which share of the requests of a probe was answered.
+func (c *aCase) requests() {
+	var counts []count
+	asked := c.w.counting(c.clause.probe)
+	// Answered and failed for certain, and perhaps.
+	var sums [4]big.Int
+	for _, n := range c.w.counts[c.clause.probe] {
+		if _, isAsked := asked[n.observer]; !isAsked || n.End <= c.window.Start || n.Start >= c.window.End {
+			continue
+		}
+		counts = append(counts, n)
+		of := 0
+		if n.Start < c.window.Start || n.End > c.window.End {
+			of = 2
+		}
+		sums[of].Add(&sums[of], n.answered)
+		sums[of+1].Add(&sums[of+1], n.failed)
+	}
+	sort.Slice(counts, func(i, j int) bool {
+		one, two := counts[i], counts[j]
+		if order := one.failed.Cmp(two.failed); order != 0 {
+			return order > 0
+		}
+		if order := one.answered.Cmp(two.answered); order != 0 {
+			return order > 0
+		}
+		return one.Start < two.Start || one.Start == two.Start && one.sequence < two.sequence
+	})
+	counted := c.counted().length()
+	unobserved := c.elapsed() - counted
+	plus := func(numbers ...*big.Int) *big.Int {
+		sum := new(big.Int)
+		for _, n := range numbers {
+			sum.Add(sum, n)
+		}
+		return sum
+	}
+	answered, failed, maybeAnswered, maybeFailed := &sums[0], &sums[1], &sums[2], &sums[3]
+	if c.elapsed() == 0 || plus(answered, failed, maybeAnswered, maybeFailed).Sign() == 0 {
+		c.nothing(unobserved)
+	} else {
+		one := big.NewInt(partsPerWhole)
+		// Rounded down, or up; of nothing it is `none`.
+		ratio := func(part, whole *big.Int, isUp bool, none int64) *big.Int {
+			if whole.Sign() == 0 {
+				return big.NewInt(none)
+			}
+			quotient, rest := new(big.Int).DivMod(new(big.Int).Mul(part, one), whole, new(big.Int))
+			if isUp && rest.Sign() > 0 {
+				quotient.Add(quotient, big.NewInt(1))
+			}
+			return quotient
+		}
+		least := ratio(answered, plus(answered, failed, maybeFailed), false, 0)
+		greatest := ratio(plus(answered, maybeAnswered), plus(answered, maybeAnswered, failed), true, partsPerWhole)
+		low := new(big.Int).Mul(least, big.NewInt(counted))
+		low.Div(low, big.NewInt(c.elapsed()))
+		best := func(whole int64) int64 {
+			parts := new(big.Int).Mul(greatest, big.NewInt(counted))
+			parts.Add(parts, new(big.Int).Mul(one, big.NewInt(whole-counted)))
+			quotient, rest := parts.DivMod(parts, big.NewInt(whole), new(big.Int))
+			if rest.Sign() > 0 {
+				quotient.Add(quotient, big.NewInt(1))
+			}
+			return quotient.Int64()
+		}
+		target, atBest := c.clause.atLeast, best(c.clause.over)
+		c.out.Figure = &figure{"ppb", low.Int64(), best(c.elapsed()), target}
+		switch {
+		case low.Int64() >= target:
+			c.out.Outcome = "kept"
+		case atBest < target:
+			c.out.Outcome = "broken"
+		}
+		c.becauseLength("unobserved", unobserved)
+		if c.out.Outcome == "kept" && 2*(partsPerWhole-atBest) > minus(partsPerWhole, target) {
+			c.because(reason{Reason: "at_risk"})
+		}
+	}
+	for _, n := range counts {
+		c.cite(n.sequence)
+	}
+}
+
+// counted is the time of the window in which everybody who was asked to count did.
+func (c *aCase) counted() set {
+	var counted set
+	for i, p := range c.w.policies {
+		in := interval{max(p.from, c.window.Start), c.window.End}
+		if i+1 < len(c.w.policies) {
+			in.End = min(in.End, c.w.policies[i+1].from)
+		}
+		for _, probe := range p.Probes {
+			if probe.ID != c.clause.probe || len(probe.Observers) == 0 {
+				continue
+			}
+			byAll := set{}.add(in)
+			for _, observer := range probe.Observers {
+				var stretches []interval
+				for _, n := range c.w.counts[probe.ID] {
+					if n.observer == string(observer) {
+						stretches = append(stretches, n.interval)
+					}
+				}
+				byOne := join(stretches).less(c.w.doubtful[vantage(string(observer))])
+				byAll = byAll.less(set{}.add(in).less(byOne))
+			}
+			for _, part := range byAll {
+				counted = counted.add(part)
+			}
+		}
+	}
+	return counted
 }
 
 // A trouble is a time between two at which a service is up, at some of which it is not up for certain.

@@ -20,6 +20,7 @@ const (
 	evaluator     = 2
 	skew          = int64(5e6)
 	late          = int64(120e6)
+	countedEvery  = int64(300e6)
 	revisedMax    = int64(86400e6)
 	minute        = int64(60e6)
 	citedMax      = 16
@@ -96,6 +97,7 @@ var clauseKeys = map[string][]string{
 	"absence":       {"finding", "observed", "over"},
 	"reaction":      {"within", "observed", "over"},
 	"restore":       {"limit", "probe", "at_most", "over"},
+	"requests":      {"probe", "at_least", "over"},
 }
 
 // absentKeys are the keys of an objective that may be absent.
@@ -348,6 +350,14 @@ type restore struct {
 	observer                 string
 }
 
+// A count is one of requests.
+type count struct {
+	interval
+	answered, failed *big.Int
+	sequence         int64
+	observer         string
+}
+
 // A message is one that a channel accepted: about a change of a probe, or a test. Or it is a ban.
 type message struct {
 	since, at, recordedAt, sequence int64
@@ -384,6 +394,7 @@ type world struct {
 	messages  map[name][]message
 	bans      map[name][]message
 	restores  map[name][]restore
+	counts    map[name][]count
 	tests     []message
 	newest    map[string]record
 }
@@ -392,14 +403,15 @@ func newWorld() *world {
 	return &world{
 		lines: make(map[look]*line), reports: make(map[class]set), gaps: make(map[look]set),
 		doubtful: make(map[string]set), successes: make(map[name][]success), messages: make(map[name][]message), bans: make(map[name][]message),
-		restores: make(map[name][]restore), newest: make(map[string]record),
+		restores: make(map[name][]restore), counts: make(map[name][]count), newest: make(map[string]record),
 	}
 }
 
 // facts are the kinds that verdicts rest on.
 var facts = map[string]bool{
 	"policy.applied": true, "evidence.changed": true, "evidence.covered": true, "evidence.succeeded": true,
-	"evidence.found": true, "evidence.reacted": true, "evidence.restored": true, "engine.clock_stepped": true,
+	"evidence.found": true, "evidence.reacted": true, "evidence.restored": true, "evidence.counted": true,
+	"engine.clock_stepped": true,
 }
 
 func (w *world) apply(n int64, e *envelope) error {
@@ -492,6 +504,26 @@ func (w *world) apply(n int64, e *envelope) error {
 		if read(&c) && c.At <= latest {
 			w.restores[c.Probe] = append(w.restores[c.Probe], restore{c.At, c.Took, c.Lost, n, string(e.Observer)})
 		}
+	case "evidence.counted":
+		var c struct {
+			Probe    name
+			Interval interval
+			Minutes  []struct {
+				Interval         interval
+				Answered, Failed uint32
+			} `absent:"yes"`
+		}
+		if !read(&c) {
+			break
+		}
+		n := count{interval{c.Interval.Start, min(c.Interval.End, latest)}, new(big.Int), new(big.Int), n, string(e.Observer)}
+		for _, m := range c.Minutes {
+			n.answered.Add(n.answered, big.NewInt(int64(m.Answered)))
+			n.failed.Add(n.failed, big.NewInt(int64(m.Failed)))
+		}
+		if n.Start < n.End {
+			w.counts[c.Probe] = append(w.counts[c.Probe], n)
+		}
 	case "evidence.covered":
 		var c struct {
 			Interval interval
@@ -569,16 +601,23 @@ func (w *world) observers(probe name) []string {
 	return observers
 }
 
-// reaches is up to where a verdict at `at` speaks that rests on these probes of the policy in effect.
-func (w *world) reaches(concerned map[name]bool, at int64) int64 {
+// reaches is up to where a verdict at `at` speaks that rests on these probes of the policy in effect: on what was observed in
+// them, or on what was counted.
+func (w *world) reaches(concerned map[name]bool, counted bool, at int64) int64 {
 	reach := at
 	for _, probe := range w.policies[len(w.policies)-1].Probes {
 		if !concerned[probe.ID] {
 			continue
 		}
-		byObserver := w.counting(probe.ID)
+		byObserver, every := w.counting(probe.ID), probe.Every
+		if counted {
+			byObserver, every = make(map[string][]interval), max(every, countedEvery)
+			for _, c := range w.counts[probe.ID] {
+				byObserver[c.observer] = append(byObserver[c.observer], c.interval)
+			}
+		}
 		for _, observer := range probe.Observers {
-			until := minus(minus(at, probe.Every), late)
+			until := minus(minus(at, every), late)
 			for _, stretch := range byObserver[string(observer)] {
 				until = max(until, stretch.End)
 			}

@@ -4,14 +4,14 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, value_parser};
-use engine::command::{Answer, CommandContext, Question, Style};
+use engine::command::{Answer, CommandContext, Question, Style, count, list, network_of, text};
 use engine::printable::text as printable;
 use engine::{Command, Failure};
 use event::Span;
 use serde_json::Value;
 
 use crate::act::shown;
-use crate::door::{API, BANS_SHOWN, BanOrder, network_of};
+use crate::door::{API, BANS_SHOWN, BanOrder};
 
 mod import;
 mod trial;
@@ -137,18 +137,6 @@ fn agent(matches: &ArgMatches) -> Option<&Path> {
 
 fn wants_json(matches: &ArgMatches) -> bool {
     matches.get_flag("json")
-}
-
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value.get(key).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn count(value: &Value, key: &str) -> u64 {
-    value.get(key).and_then(Value::as_u64).unwrap_or(0)
-}
-
-fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// Whether what was done drops nobody, because of `simulate`.

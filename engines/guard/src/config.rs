@@ -15,8 +15,6 @@ use crate::lists::{file_error, words};
 use crate::on_ban::not_runnable;
 use crate::scenarios::{SCENARIOS, Scenario};
 
-/// How often what is read and enforced is stated: one coverage record.
-pub(crate) const EVERY: Span = Span::from_secs(60);
 /// The kind of the probe, and its name unless the policy says another.
 const PROBE: &str = "guard";
 
@@ -27,6 +25,9 @@ pub(crate) const BANS_NOT_ENFORCED: &str = "bans-not-enforced";
 
 /// The finding that a rule of which somebody is to be told has banned lately.
 pub(crate) const OFFENDERS_BANNED: &str = "offenders-banned";
+
+/// The findings, in the order in which a turn is told of them.
+pub(crate) const FINDINGS: [&str; 3] = [LOGS_UNREAD, BANS_NOT_ENFORCED, OFFENDERS_BANNED];
 
 /// How long a ban may be, and the time in which failures are counted.
 const BAN_LENGTHS: RangeInclusive<Span> = Span::from_secs(1)..=Span::from_days(3650);
@@ -249,7 +250,7 @@ impl Part for Config {
             id: settings.probe.clone(),
             kind: PROBE.into(),
             service: settings.service.clone(),
-            every: EVERY,
+            every: engine::statement::EVERY,
             observers: [observer].into(),
             agreement: Agreement::default(),
         });

@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 
-use engine::BoxFuture;
-use engine::door::{Access, Call, Door, Listeners, Method, Mount, Reply};
+use engine::command::network_of;
+use engine::door::{Access, Call, Listeners, Method, Mount, Reply};
 use event::{Span, Time};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
 
 /// The mount of the commands.
 pub(crate) const API: &str = "/api/v1/guard";
@@ -70,49 +69,19 @@ pub(crate) struct ImportedBan {
     pub(crate) ports: Option<String>,
 }
 
-/// A wish, and where its answer goes.
-pub(crate) type Order = (Wish, oneshot::Sender<Reply>);
+/// The mount, as `engine::door::Orders` takes it.
+pub(crate) const MOUNT: &[Mount] = &[Mount {
+    prefix: API,
+    listeners: Listeners::Team,
+    access: Access::TeamToken,
+    methods: &[Method::Get, Method::Post, Method::Delete],
+    body_bytes_max: BODY_BYTES_MAX,
+}];
+/// What a caller is told whom the engine can't answer.
+pub(crate) const LOST: &str = "the guard starts, or has failed: look at the log of the agent";
 
-/// The door of the engine.
-pub struct GuardDoor(mpsc::Sender<Order>);
-
-impl GuardDoor {
-    pub(crate) const fn new(orders: mpsc::Sender<Order>) -> Self {
-        Self(orders)
-    }
-
-    async fn ask(&self, wish: Wish) -> Reply {
-        let (answer, answered) = oneshot::channel();
-        let lost = || Reply::error(503, "the guard starts, or has failed: look at the log of the agent");
-        if self.0.send((wish, answer)).await.is_err() {
-            return lost();
-        }
-        answered.await.unwrap_or_else(|_| lost())
-    }
-}
-
-impl Door for GuardDoor {
-    fn mounts(&self) -> &'static [Mount] {
-        &[Mount {
-            prefix: API,
-            listeners: Listeners::Team,
-            access: Access::TeamToken,
-            methods: &[Method::Get, Method::Post, Method::Delete],
-            body_bytes_max: BODY_BYTES_MAX,
-        }]
-    }
-
-    fn call(&self, call: Call) -> BoxFuture<'_, Reply> {
-        Box::pin(async move {
-            match wish(&call) {
-                Ok(wish) => self.ask(wish).await,
-                Err(reply) => reply,
-            }
-        })
-    }
-}
-
-fn wish(call: &Call) -> Result<Wish, Reply> {
+/// What a call wants.
+pub(crate) fn wish(call: &Call) -> Result<Wish, Reply> {
     match (call.method, &call.segments()[..]) {
         (Method::Get, ["status"]) => Ok(Wish::Status),
         (Method::Get, ["bans"]) => {
@@ -159,10 +128,4 @@ fn wish(call: &Call) -> Result<Wish, Reply> {
 
 fn is_set(call: &Call, parameter: &str) -> bool {
     call.parameter(parameter) == Some("true")
-}
-
-/// The address or network that a person writes.
-pub(crate) fn network_of(text: &str) -> Option<IpNet> {
-    let address = || text.parse::<IpAddr>().ok().map(|address| IpNet::from(address.to_canonical()));
-    address().or_else(|| text.parse().ok())
 }

@@ -7,6 +7,7 @@
 //! offences, [`act`] bans. [`run`] carries between them.
 
 pub mod act;
+mod banned;
 mod checked_line;
 mod commands;
 mod config;
@@ -24,13 +25,12 @@ mod run;
 mod scenarios;
 mod simulation;
 pub mod source;
-mod statement;
 mod stream;
 mod totals;
 
+pub use banned::{BANNED, BansTold, Networks, banned};
 pub use commands::commands;
 pub use config::{Config, Desired, Settings};
-pub use door::GuardDoor;
 pub use events::KINDS;
 pub use figures::{FIGURES, Figures};
 pub use run::Guard;

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::door::Reply;
+use engine::door::{Door, Order, Orders, Reply};
+use engine::statement::{Said, Statement};
 use engine::{BoxFuture, Context, DesiredState, Engine, EngineError, EventNumber};
 use event::evidence::{Reacted, State};
 use event::{Body, Monotonic, Observed, Span, Time};
 use ipnet::IpNet;
 use serde_json::json;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use crate::act::{
@@ -22,9 +23,9 @@ use crate::act::{
     FirewallError, HostFacts, Missed, Nft, Origin, Ports, Refusal, Request, Scans, Sessions, SshSettings, end_of,
     shown,
 };
-use crate::config::{BANS_NOT_ENFORCED, Desired, OFFENDERS_BANNED, Settings};
+use crate::config::{BANS_NOT_ENFORCED, Desired, FINDINGS, OFFENDERS_BANNED, Settings};
 use crate::detect::BanLength;
-use crate::door::{GuardDoor, Order, Wish};
+use crate::door::{self, Wish};
 use crate::events::{Attempts, Banned, Mended, Spared, Unbanned};
 use crate::fail2ban::Jails;
 use crate::figures::{Figures, Standing};
@@ -35,7 +36,6 @@ use crate::on_ban::OnBan;
 use crate::plan::{Impairment, Plan};
 use crate::simulation::SimulatedBans;
 use crate::source::{Journal, JournalBatch, JournalError, Wake};
-use crate::statement::{FINDINGS, Said, Statement};
 use crate::stream::{Found, FoundOffence, MadeBan, Rule, Stream, StreamState};
 use crate::totals::{RuleTotals, Totals};
 
@@ -87,8 +87,6 @@ const PROLONGED_TOLD_EVERY: Span = Span::from_secs(60);
 const PROLONGED_MAX: usize = 10_000;
 /// Events that are journaled together.
 const EVENTS_AT_ONCE: usize = 500;
-/// Orders that wait.
-const ORDERS_MAX: usize = 16;
 
 /// Rules, and how often something was with them.
 type Counted = Vec<(Arc<str>, u64)>;
@@ -97,7 +95,7 @@ type Counted = Vec<(Arc<str>, u64)>;
 pub struct Guard {
     desired: DesiredState,
     state: PathBuf,
-    orders: (mpsc::Sender<Order>, Mutex<mpsc::Receiver<Order>>),
+    orders: Orders<Wish>,
     figures: Arc<Figures>,
     /// A packet filter in the place of the kernel's, for tests.
     firewall: Option<Arc<dyn Firewall>>,
@@ -137,8 +135,7 @@ enum Over {
 impl Guard {
     /// The engine, which keeps its own state in this directory.
     pub fn new(desired: DesiredState, state: PathBuf) -> Self {
-        let (sender, receiver) = mpsc::channel(ORDERS_MAX);
-        Self { desired, state, orders: (sender, Mutex::new(receiver)), figures: Arc::default(), firewall: None }
+        Self { desired, state, orders: Orders::default(), figures: Arc::default(), firewall: None }
     }
 
     /// The same, with a packet filter of a test.
@@ -153,12 +150,12 @@ impl Guard {
     }
 
     /// Its door.
-    pub fn door(&self) -> GuardDoor {
-        GuardDoor::new(self.orders.0.clone())
+    pub fn door(&self) -> impl Door + use<> {
+        self.orders.door(door::MOUNT, door::wish, door::LOST)
     }
 
     async fn guard(&self, context: Context) -> Result<(), EngineError> {
-        let mut orders = self.orders.1.lock().await;
+        let mut orders = self.orders.queue().await;
         let mut desired = self.desired.clone();
         let mut carried: Option<Carried> = None;
         let mut reload: Option<oneshot::Sender<Reply>> = None;
@@ -441,7 +438,7 @@ impl<'a> Session<'a> {
             enforcer,
             streams,
             left,
-            statement: Statement::new(settings.probe.clone(), settings.service.clone(), revision, now),
+            statement: Statement::new(settings.probe.clone(), settings.service.clone(), revision, &FINDINGS, now),
             sessions,
             wake: Wake::new(),
             entries,
@@ -528,7 +525,7 @@ impl<'a> Session<'a> {
     /// Runs until the engine is to stop, something else is desired, or the files are to be read again.
     async fn run(
         &mut self,
-        orders: &mut mpsc::Receiver<Order>,
+        orders: &mut mpsc::Receiver<Order<Wish>>,
         desired: &mut DesiredState,
     ) -> Result<Over, EngineError> {
         let context = self.context;
@@ -1009,7 +1006,7 @@ impl<'a> Session<'a> {
             () if self.missed_at.is_some() => State::Flapping,
             () => State::Up,
         };
-        let said = self.statement.turn(now, state, [!all_read, !enforced || is_partly, tells]);
+        let said = self.statement.turn(now, state, all_read, &[!all_read, !enforced || is_partly, tells]);
         self.say(said).await
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,11 +21,15 @@ use event::engine::{Blind, BlindCause};
 use serde_json::value::RawValue;
 use store::spool::DiskSpool;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
-use tokio::net::UnixListener;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::wire::{self, Asked, Desired, EngineStanding, FIGURES_MAX, FromAgent, PROTOCOL, Standing, ToAgent};
+use crate::succession::{Stage, Succession};
+use crate::wire::{
+    self, Asked, Desired, EngineStanding, FIGURES_MAX, FromAgent, HANDOVER, PROTOCOL, Standing, ToAgent,
+};
 
 /// Connections at a time; further ones wait in the queue of the socket, which the kernel bounds.
 const CONNECTIONS_MAX: usize = 16;
@@ -134,6 +139,7 @@ pub struct Link {
     figures: Arc<ToldFigures>,
     board: watch::Receiver<Option<HealthBoard>>,
     attached: Arc<watch::Sender<u64>>,
+    succession: Option<Arc<Succession>>,
 }
 
 /// The engines that have doors.
@@ -154,7 +160,15 @@ impl Link {
     ) -> Self {
         let (listener, attached) = (Mutex::new(Some(listener)), Arc::new(watch::Sender::new(0)));
         let again = Box::new(|| None);
-        Self { again, listener, spool, followed, doors: Arc::new(doors), figures: Arc::new(figures), board, attached }
+        let (doors, figures, succession) = (Arc::new(doors), Arc::new(figures), None);
+        Self { again, listener, spool, followed, doors, figures, board, attached, succession }
+    }
+
+    /// Has it hand over to a process that takes the place of this one.
+    #[must_use]
+    pub fn handing_over(mut self, succession: Option<Arc<Succession>>) -> Self {
+        self.succession = succession;
+        self
     }
 
     /// Has it listen anew when `again` says so: when somebody has removed the file of the socket. Asked every few seconds.
@@ -176,22 +190,37 @@ impl Link {
     }
 
     async fn serve(&self, context: Context) -> Result<(), EngineError> {
-        let mut listener = self.listener()?;
+        let mut stage = self.succession.as_ref().map(|succession| succession.stage());
+        let has_successor = || self.succession.as_ref().is_some_and(|succession| succession.has_successor());
+        let mut listener = if has_successor() { None } else { Some(self.listener()?) };
         let mut connections = JoinSet::new();
         let mut tick = tokio::time::interval(Duration::from_secs(5));
         loop {
+            // The file, the socket and the state belong to the other process, once it asks for them.
+            let is_ours = stage.as_mut().is_none_or(|stage| *stage.borrow_and_update() == Stage::Alone);
+            if has_successor() {
+                // Were it open here, whoever connects after the end of the other one would wait for an answer.
+                listener = None;
+                *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
             tokio::select! {
                 () = context.stop.cancelled() => return Ok(()),
+                () = next_stage(&mut stage) => {}
                 _ = tick.tick() => {
                     context.progress.tick();
-                    self.followed.write_again();
-                    if let Some(another) = self.listen_again()? {
-                        listener = another;
+                    if is_ours {
+                        self.followed.write_again();
+                        if self.spool.is_lent() && self.spool.take_back().is_ok() {
+                            tracing::info!("the spool can be read again");
+                        }
+                        if let Some(another) = self.listen_again()? {
+                            listener = Some(another);
+                        }
                     }
                 }
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => {
-                    let (stream, _) = accepted?;
+                Some(accepted) = accept(listener.as_ref()), if is_ours && connections.len() < CONNECTIONS_MAX => {
+                    let (stream, own) = accepted?;
                     let connection = Connection {
                         spool: Arc::clone(&self.spool),
                         followed: Arc::clone(&self.followed),
@@ -200,10 +229,15 @@ impl Link {
                         board: self.board.clone(),
                         attached: Arc::clone(&self.attached),
                         context: context.clone(),
+                        succession: self.succession.clone(),
                     };
                     connections.spawn(async move {
                         let (read, write) = stream.into_split();
-                        if let Err(error) = connection.serve(BufReader::new(read), write).await {
+                        let served = match connection.serve(BufReader::new(read), write).await {
+                            Ok(Some((read, write))) => connection.hand_over(own, read, write).await,
+                            ended => ended.map(drop),
+                        };
+                        if let Err(error) = served {
                             tracing::debug!(%error, "a connection to the agent's socket ended");
                         }
                     });
@@ -242,10 +276,12 @@ struct Connection {
     board: watch::Receiver<Option<HealthBoard>>,
     attached: Arc<watch::Sender<u64>>,
     context: Context,
+    succession: Option<Arc<Succession>>,
 }
 
 impl Connection {
-    async fn serve<R, W>(&self, mut read: BufReader<R>, mut write: W) -> io::Result<()>
+    /// Serves a connection to its end, but for one whose peer wants to take the place of this process.
+    async fn serve<R, W>(&self, mut read: BufReader<R>, mut write: W) -> io::Result<Option<(BufReader<R>, W)>>
     where
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Unpin,
@@ -254,8 +290,10 @@ impl Connection {
         match first.map_err(|_| io::Error::other("it said nothing"))?? {
             Some(ToAgent::Ask(asked)) => {
                 let (status, body) = self.answer(&asked).await;
-                wire::write(&mut write, &FromAgent::Answer { status, body }).await
+                wire::write(&mut write, &FromAgent::Answer { status, body }).await?;
+                Ok(None)
             }
+            Some(ToAgent::TakeOver { protocol: HANDOVER }) => Ok(Some((read, write))),
             Some(ToAgent::Attach { protocol, version }) => {
                 let following = Desired::clone(&self.followed.current.borrow());
                 let pid = std::process::id().cast_signed();
@@ -264,12 +302,26 @@ impl Connection {
                 wire::write(&mut write, &hello).await?;
                 if protocol != PROTOCOL {
                     tracing::warn!(version, protocol, "a server of another release can't be understood: run the same");
-                    return Ok(());
+                    return Ok(None);
                 }
-                self.attach(read, write).await
+                self.attach(read, write).await?;
+                Ok(None)
             }
             _ => Err(io::Error::other("the first line is neither a server's nor a command's")),
         }
+    }
+
+    async fn hand_over(&self, own: OwnedFd, read: BufReader<OwnedReadHalf>, write: OwnedWriteHalf) -> io::Result<()> {
+        let Some(succession) = &self.succession else {
+            return Err(io::Error::other("nothing here is handed over"));
+        };
+        if self.followed.is_unwritten.load(Ordering::Relaxed) {
+            tracing::error!(
+                "the desired state is not on the disk: no process can take the place of this one before it is"
+            );
+            return Err(io::Error::other("the desired state is not on the disk"));
+        }
+        succession.hand_over(own, &self.spool, read, write).await
     }
 
     async fn answer(&self, asked: &Asked) -> (u16, String) {
@@ -330,6 +382,7 @@ impl Connection {
             number = *count;
         });
         let mut attached = self.attached.subscribe();
+        let mut stage = self.succession.as_ref().map(|succession| succession.stage());
         let mut spooled = self.spool.state();
         let mut standing_due = tokio::time::interval(STANDING_EVERY);
         // A line is read by a task of its own: half a line that a `select` dropped would be lost.
@@ -363,6 +416,7 @@ impl Connection {
             }
             tokio::select! {
                 () = self.context.stop.cancelled() => return Ok(()),
+                () = next_stage(&mut stage) => return wire::write(&mut write, &FromAgent::HandsOver {}).await,
                 () = another(&mut attached, number) => {
                     tracing::info!("another server has attached: this one is let go");
                     return wire::write(&mut write, &FromAgent::LetGo {}).await;
@@ -449,6 +503,24 @@ impl Connection {
 /// Waits until another server than this one has attached.
 async fn another(attached: &mut watch::Receiver<u64>, number: u64) {
     if attached.wait_for(|newest| *newest != number).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The next connection, with the socket that it came to; `None` where none is open.
+async fn accept(listener: Option<&UnixListener>) -> Option<io::Result<(UnixStream, OwnedFd)>> {
+    let listener = listener?;
+    let accepted = listener.accept().await;
+    Some(accepted.and_then(|(stream, _)| Ok((stream, listener.as_fd().try_clone_to_owned()?))))
+}
+
+/// Waits until this process begins to hand over, or stops to; for ever, where nothing is.
+async fn next_stage(stage: &mut Option<watch::Receiver<Stage>>) {
+    let changed = match stage {
+        Some(stage) => stage.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
         std::future::pending::<()>().await;
     }
 }

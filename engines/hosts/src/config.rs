@@ -13,10 +13,7 @@ const SOCKET_BYTES_MAX: usize = 107;
 pub fn socket_too_long(socket: &Path) -> Option<String> {
     let bytes = socket.as_os_str().len();
     (bytes > SOCKET_BYTES_MAX).then(|| {
-        format!(
-            "the path of the agent's socket has {bytes} bytes, and Linux takes {SOCKET_BYTES_MAX}: {}",
-            socket.display()
-        )
+        format!("the path of its socket has {bytes} bytes, and Linux takes {SOCKET_BYTES_MAX}: {}", socket.display())
     })
 }
 

@@ -14,14 +14,17 @@ pub mod agent;
 mod config;
 mod events;
 mod probes;
+mod role;
 mod server;
+pub mod succession;
 #[cfg(test)]
 mod tests;
 pub mod wire;
 
 pub use config::{Agent, Config, socket_too_long};
 pub use events::KINDS;
-pub use server::{AgentPlace, AgentView, Desire, Figures, Given, Hosts, VANTAGE, Wanted};
+pub use role::Role;
+pub use server::{AgentNow, AgentPlace, AgentView, Desire, Figures, Given, Hosts, VANTAGE, Wanted};
 
 /// Name of the engine of the server's side.
 pub const NAME: &str = "hosts";

@@ -57,7 +57,9 @@ impl Standings {
             let Some(standing) = entry(&mut all, found.probe, &event.observer, found.by) else { return };
             standing.findings.retain(|open| open.finding != found.finding);
             if found.open {
-                let text = standing.text.clone();
+                // Until it has words of its own those of the probe say most; not those of another finding.
+                let is_of_another = standing.findings.iter().any(|open| open.text == standing.text);
+                let text = if is_of_another { String::new() } else { standing.text.clone() };
                 standing.findings.push(OpenFinding { finding: found.finding, text, since: found.by });
             }
             if standing.findings.is_empty() {

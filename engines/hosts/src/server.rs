@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,16 +15,19 @@ use engine::program::Companion;
 use engine::{BoxFuture, Context, Engine, EngineError, Program};
 use event::policy::Applied;
 use event::{Kind, Observed, Sent, Span};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::value::RawValue;
 use store::{Sink, StoreError};
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
-use crate::account::{Account, LOG_GROUPS, group_numbers};
-use crate::config::Config;
+use crate::account::{Account, group_numbers};
+use crate::config::Agent;
 use crate::events::{Attached, Lost};
 use crate::probes::Standings;
+use crate::role::Role;
+use crate::succession;
 use crate::wire::{self, Desired, FromAgent, PROTOCOL, Standing, ToAgent};
 
 /// Shortest and longest wait before the agent is looked for again.
@@ -56,9 +60,9 @@ pub struct AgentPlace {
 }
 
 impl AgentPlace {
-    /// The socket of an agent whose state is in this directory.
-    pub fn socket(&self) -> PathBuf {
-        self.state.join("agent.sock")
+    /// The socket of a process whose state is in this directory.
+    pub fn socket(&self, role: &Role) -> PathBuf {
+        self.state.join(role.file("sock"))
     }
 }
 
@@ -73,10 +77,15 @@ pub struct AgentView {
     pub fault: Option<String>,
 }
 
+/// What the policy in effect says of the process.
+pub type AgentNow = Arc<dyn Fn() -> Agent + Send + Sync>;
+
 /// The engine.
 pub struct Hosts {
-    config: watch::Receiver<Arc<Config>>,
+    role: &'static Role,
+    agent: AgentNow,
     applied: watch::Receiver<Arc<Applied>>,
+    also: watch::Receiver<()>,
     sink: Arc<dyn Sink>,
     kinds: Vec<&'static Kind>,
     desires: Vec<Wanted>,
@@ -90,10 +99,14 @@ pub struct Hosts {
 
 /// What the engine is given.
 pub struct Given {
-    /// Its part of the policy.
-    pub config: watch::Receiver<Arc<Config>>,
+    /// The process that it speaks with.
+    pub role: &'static Role,
+    /// What the policy in effect says of that process.
+    pub agent: AgentNow,
     /// Changes whenever the policy does, after all of its parts.
     pub applied: watch::Receiver<Arc<Applied>>,
+    /// Changes whenever something else does that the engines are to do: bans. What changes often is told at a pace.
+    pub also: watch::Receiver<()>,
     /// Takes the events of agents.
     pub sink: Arc<dyn Sink>,
     /// The kinds that engines of agents write, beside those of `event`.
@@ -106,12 +119,22 @@ pub struct Given {
     pub place: AgentPlace,
 }
 
+/// How long a desired state rests that changes often: a second, or longer for one that is long, which the agent writes to its disk
+/// each time.
+fn pace(desired: &Desired) -> Duration {
+    const BYTES_PER_S: u64 = 200_000;
+    let bytes: usize = desired.engines.values().map(|engine| engine.get().len()).sum();
+    Duration::from_secs(1 + u64::try_from(bytes).unwrap_or(u64::MAX) / BYTES_PER_S)
+}
+
 /// How a conversation with the agent ended.
 enum Parted {
     /// The engine is to stop.
     Stopped,
     /// The agent is gone, or speaks another language.
     Gone(String),
+    /// Another process takes its place, at the same socket.
+    Succeeded,
 }
 
 /// What is remembered from one conversation with the agent to the next.
@@ -131,11 +154,13 @@ struct Talks {
 
 impl Talks {
     /// Another server has the agent now.
-    fn let_go(&mut self) -> Parted {
+    fn let_go(&mut self, role: &Role) -> Parted {
         self.is_let_go = true;
-        let reason = "another server has attached to the agent, and this one stays away: name another socket in [agent], or \
-                      take the agent back with `garant reload`";
-        Parted::Gone(reason.to_owned())
+        let Role { noun, table, .. } = role;
+        Parted::Gone(format!(
+            "another server has attached to the {noun}, and this one stays away: name another socket in {table}, or take the {noun} \
+             back with `garant reload`"
+        ))
     }
 
     /// The conversation goes well.
@@ -147,15 +172,28 @@ impl Talks {
 impl Hosts {
     /// The engine.
     pub fn new(given: Given) -> Self {
-        let Given { config, applied, sink, kinds, desires, figures, place } = given;
+        let Given { role, agent, applied, also, sink, kinds, desires, figures, place } = given;
         let view = Arc::default();
         let standings = Arc::default();
-        Self { config, applied, sink, kinds, desires, figures, place, view, standings, companion: Mutex::default() }
+        Self {
+            role,
+            agent,
+            applied,
+            also,
+            sink,
+            kinds,
+            desires,
+            figures,
+            place,
+            view,
+            standings,
+            companion: Mutex::default(),
+        }
     }
 
     /// What is known of the agent, for metrics.
     pub fn figures(&self) -> Arc<Figures> {
-        Arc::new(Figures { view: self.view.subscribe(), of_engines: self.figures.clone() })
+        Arc::new(Figures { role: self.role, view: self.view.subscribe(), of_engines: self.figures.clone() })
     }
 
     /// The probes of agents, for the pages.
@@ -174,24 +212,22 @@ impl Hosts {
     }
 
     async fn supervise(&self, context: Context) -> Result<(), EngineError> {
-        let mut config = self.config.clone();
         let mut talks = Talks { wait: AGAIN_MIN, attached: None, lost: None, is_let_go: false, has_told: false };
-        // An agent that an earlier process of garant started, and that is attached now.
-        let mut adopted = None;
+        // Whether the processes on the state are for this one to stop: those of a unit are not.
+        let mut is_ours = false;
         loop {
             context.progress.tick();
             let wanted = self.engines()?;
-            let agent = config.borrow_and_update().agent.clone();
-            let socket = agent.socket.clone().unwrap_or_else(|| self.place.socket());
+            let agent = (self.agent)();
+            let socket = agent.socket.clone().unwrap_or_else(|| self.place.socket(self.role));
             let fault = match UnixStream::connect(&socket).await {
                 Ok(stream) => {
-                    let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
+                    is_ours = agent.socket.is_none();
                     match self.converse(&context, stream, &mut talks).await? {
-                        Parted::Stopped => {
-                            adopted = peer.filter(|_| agent.socket.is_none()).map(|pid| (pid, socket));
-                            break;
-                        }
+                        Parted::Stopped => break,
+                        Parted::Succeeded => continue,
                         Parted::Gone(reason) => {
+                            is_ours &= !talks.is_let_go;
                             if talks.lost.as_ref() != Some(&reason) {
                                 context.recorder.record(&Lost { reason: reason.clone() }).await?;
                                 talks.lost = Some(reason.clone());
@@ -202,8 +238,8 @@ impl Hosts {
                 }
                 Err(_) if wanted.is_empty() => None,
                 Err(error) if agent.socket.is_some() => {
-                    let socket = socket.display();
-                    Some(format!("no agent answers at {socket} ({error}): start its unit, garant-agent.service"))
+                    let (socket, noun) = (socket.display(), self.role.noun);
+                    Some(format!("no {noun} answers at {socket} ({error}): start its unit, garant-{noun}.service"))
                 }
                 Err(_) => self.start(&context, &agent.user).err(),
             };
@@ -237,13 +273,21 @@ impl Hosts {
             }
         }
         let companion = self.companion().take();
-        if let Some(mut companion) = companion
-            && !companion.has_ended()
-        {
-            companion.stop(STOPS_WITHIN).await;
-        } else if let Some((pid, socket)) = adopted {
-            stop_adopted(pid, &socket).await;
-        }
+        let started = companion.as_ref().and_then(Companion::id);
+        let others = async {
+            // After an upgrade the process that was started may still end what it has begun, and another one serves.
+            if is_ours {
+                stop_others(self.role, &self.place.state, started).await;
+            }
+        };
+        let own = async {
+            if let Some(mut companion) = companion
+                && !companion.has_ended()
+            {
+                companion.stop(STOPS_WITHIN).await;
+            }
+        };
+        tokio::join!(own, others);
         Ok(())
     }
 
@@ -258,25 +302,34 @@ impl Hosts {
             }
             has_ended = Some(pid);
         }
-        let me = rustix::process::geteuid();
-        if !me.is_root() {
+        let (me, noun) = (rustix::process::geteuid(), self.role.noun);
+        if !me.is_root() && self.role.needs_root {
             return Err(format!(
                 "garant runs as user {}, which may not change this host: start `garant agent` as a unit of its own \
                  (docs/agent.md), and name its socket in [agent]",
                 me.as_raw()
             ));
         }
-        if let Some(why) = crate::socket_too_long(&self.place.socket()) {
+        if let Some(why) = crate::socket_too_long(&self.place.socket(self.role)) {
             return Err(format!("{why}; run garant with a data directory of a shorter path (--data)"));
         }
-        let program = self.program(user)?;
+        let program = if me.is_root() { self.program(user)? } else { self.program_as_it_is()? };
         let companion = context.programs.companion(&program).map_err(|error| error.to_string())?;
-        tracing::info!(pid = companion.id(), state = %self.place.state.display(), "the agent is started");
+        tracing::info!(pid = companion.id(), state = %self.place.state.display(), "the {noun} is started");
         *self.companion() = Some(companion);
         match has_ended {
-            Some(pid) => Err(format!("the agent (process {pid}) has ended and is started again; it says why above")),
+            Some(pid) => Err(format!("the {noun} (process {pid}) has ended and is started again; it says why above")),
             None => Ok(()),
         }
+    }
+
+    /// The process as a program of the user that this one runs as.
+    fn program_as_it_is(&self) -> Result<Program, String> {
+        let executable = std::env::current_exe().map_err(|error| format!("garant does not find itself: {error}"))?;
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        make_private(&self.place.state, uid, gid)
+            .map_err(|error| format!("{} can't be made: {error}", self.place.state.display()))?;
+        Ok(Program::at("garant", executable).args([self.role.noun, "--state"]).arg(&self.place.state))
     }
 
     /// The agent as a program: as its own user, in the groups that may read logs, with the capabilities that its engines need.
@@ -286,13 +339,14 @@ impl Hosts {
         let (uid, gid) = account.as_ref().map_or((0, 0), |account| (account.uid, account.gid));
         if account.is_none() {
             tracing::warn!(
-                "there is no user {user}: the agent runs as root, with few capabilities, and could still write what belongs to root. \
-                 Make the user with `adduser --system --group {user}`"
+                "there is no user {user}: the {} runs as root, with few capabilities, and could still write what belongs to root. \
+                 Make the user with `adduser --system --group {user}`",
+                self.role.noun
             );
         }
         make_private(&self.place.state, uid, gid)
             .map_err(|error| format!("{} can't be made: {error}", self.place.state.display()))?;
-        let groups = group_numbers(&LOG_GROUPS).map_err(|error| format!("/etc/group can't be read: {error}"))?;
+        let groups = group_numbers(self.role.groups).map_err(|error| format!("/etc/group can't be read: {error}"))?;
         let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
         let groups =
             if groups.is_empty() { "--clear-groups".to_owned() } else { format!("--groups={}", groups.join(",")) };
@@ -309,7 +363,7 @@ impl Hosts {
             // Without it access(2), which programs ask before they read, does not count capabilities (capabilities(7)).
             .args(["--securebits=+no_setuid_fixup", "--no-new-privs", "--"])
             .arg(executable)
-            .args(["agent", "--state"])
+            .args([self.role.noun, "--state"])
             .arg(&self.place.state))
     }
 
@@ -319,7 +373,7 @@ impl Hosts {
         let mut read = BufReader::new(read);
         match self.talk(context, &mut read, &mut write, talks).await {
             Ok(parted) => Ok(parted),
-            Err(Talk::Stream(error)) => Ok(Parted::Gone(format!("the agent does not answer: {error}"))),
+            Err(Talk::Stream(error)) => Ok(Parted::Gone(format!("the {} does not answer: {error}", self.role.noun))),
             Err(Talk::Engine(error)) => Err(error),
         }
     }
@@ -336,17 +390,18 @@ impl Hosts {
         let hello = tokio::time::timeout(SILENT_MAX, wire::read::<FromAgent>(read)).await;
         let hello = hello.map_err(|_| io::Error::other("it says nothing"))??;
         let Some(FromAgent::Hello { protocol, version, mut following, pid }) = hello else {
-            return Ok(Parted::Gone("the agent ended the conversation".to_owned()));
+            return Ok(Parted::Gone(format!("the {} ended the conversation", self.role.noun)));
         };
         if protocol != PROTOCOL {
             return Ok(Parted::Gone(format!(
-                "the agent is of release {version}, which this one does not understand: run the same release"
+                "the {} is of release {version}, which this one does not understand: run the same release",
+                self.role.noun
             )));
         }
         let attached = Attached { version, pid, revision: following.revision };
         if talks.lost.is_none() || talks.attached.as_ref() != Some(&attached) {
             context.recorder.record(&attached).await.map_err(EngineError::from)?;
-            tracing::info!(pid, "the agent is attached");
+            tracing::info!(pid, "the {} is attached", self.role.noun);
             talks.attached = Some(attached);
         }
         let mut applied = self.applied.clone();
@@ -371,6 +426,9 @@ impl Hosts {
         if !std::mem::replace(&mut talks.has_told, true) || !following.asks_for(&self.engines()?) {
             self.tell(&mut following, write).await?;
         }
+        let mut also = self.also.clone();
+        also.mark_unchanged();
+        let (mut has_more, mut rest) = (false, Box::pin(tokio::time::sleep(Duration::ZERO)));
         // Why the agent does not follow what it was told last.
         let mut refusal: Option<String> = None;
         let mut standings = 0_u32;
@@ -382,6 +440,8 @@ impl Hosts {
                 () = context.stop.cancelled() => return Ok(Parted::Stopped),
                 _ = tick.tick() => {
                     context.progress.tick();
+                    // One whose place another has taken has ended by itself: that is not waited for anywhere else.
+                    self.companion().take_if(Companion::has_ended);
                     if refusal.is_some() {
                         self.tell(&mut following, write).await?;
                     }
@@ -389,8 +449,10 @@ impl Hosts {
                 error = &mut reading => {
                     // It may have said why it goes.
                     while let Ok(said) = line.try_recv() {
-                        if matches!(said, FromAgent::LetGo {}) {
-                            return Ok(talks.let_go());
+                        match said {
+                            FromAgent::LetGo {} => return Ok(talks.let_go(self.role)),
+                            FromAgent::HandsOver {} => return Ok(Parted::Succeeded),
+                            _ => {}
                         }
                     }
                     return Err(error.into());
@@ -402,6 +464,12 @@ impl Hosts {
                 }
                 // What the policy leads to may have changed where it did not itself: the files that it names.
                 _ = applied.changed() => self.tell(&mut following, write).await?,
+                Ok(()) = also.changed(), if !has_more => has_more = true,
+                () = &mut rest, if has_more => {
+                    has_more = false;
+                    self.tell(&mut following, write).await?;
+                    rest.as_mut().set(tokio::time::sleep(pace(&following)));
+                }
                 Some(said) = line.recv() => match said {
                     FromAgent::Events { through, events } if journaling.is_none() => {
                         journaling = Some(Box::pin(self.journal(context, through, events)));
@@ -422,18 +490,22 @@ impl Hosts {
                         if let Some(refused) = &refused
                             && refusal.as_ref() != Some(refused)
                         {
-                            tracing::error!(revision, refused, "the agent does not follow the policy: it is told again");
+                            tracing::error!(revision, refused, "the {} does not follow the policy: it is told again", self.role.noun);
                         }
                         // Its revision may be above ours, where another server told it more.
                         following.revision = following.revision.max(revision);
                         refusal = refused;
                     }
                     FromAgent::LetGo {} => {
-                        return Ok(talks.let_go());
+                        return Ok(talks.let_go(self.role));
                     }
+                    FromAgent::HandsOver {} => return Ok(Parted::Succeeded),
                     // Events come once those before them are taken.
-                    FromAgent::Events { .. } | FromAgent::Hello { .. } | FromAgent::Answer { .. } => {
-                        return Ok(Parted::Gone("the agent said something that does not belong there".to_owned()));
+                    FromAgent::Events { .. }
+                    | FromAgent::Hello { .. }
+                    | FromAgent::Handed { .. }
+                    | FromAgent::Answer { .. } => {
+                        return Ok(Parted::Gone(format!("the {} said something that does not belong there", self.role.noun)));
                     }
                 },
             }
@@ -466,12 +538,12 @@ impl Hosts {
                 observed.push(event.received(kind));
             } else {
                 // The others of its batch are none the worse for it.
-                refusal = Some(format!("`{}` is no observer of this agent", event.observer));
+                refusal = Some(format!("`{}` is no observer of this {}", event.observer, self.role.noun));
             }
         }
         let refused = match self.keep(context, observed.clone()).await? {
             Err(error) if observed.len() > 1 => {
-                tracing::debug!(%error, "events of the agent are taken one by one");
+                tracing::debug!(%error, "events of the {} are taken one by one", self.role.noun);
                 let mut refused = None;
                 for event in observed {
                     refused = self.keep(context, vec![event]).await?.err().or(refused);
@@ -482,7 +554,7 @@ impl Hosts {
         };
         Ok(match refused.map(|error| error.to_string()).or(refusal) {
             Some(reason) => {
-                tracing::error!(reason, "an event of the agent can't be journaled, and is dropped");
+                tracing::error!(reason, "an event of the {} can't be journaled, and is dropped", self.role.noun);
                 ToAgent::Refused { through, reason }
             }
             None => ToAgent::Taken { through },
@@ -499,7 +571,7 @@ impl Hosts {
                 Ok(_) => return Ok(Ok(())),
                 Err(error @ (StoreError::Malformed { .. } | StoreError::TooLarge { .. })) => return Ok(Err(error)),
                 Err(error) => {
-                    tracing::debug!(%error, "events of the agent wait");
+                    tracing::debug!(%error, "events of the {} wait", self.role.noun);
                     context.progress.tick();
                     tokio::select! {
                         () = context.stop.cancelled() => return Err(io::Error::other("garant stops").into()),
@@ -521,7 +593,7 @@ impl Hosts {
 
 impl Engine for Hosts {
     fn name(&self) -> &'static str {
-        crate::NAME
+        self.role.engine
     }
 
     fn stop_order(&self) -> u8 {
@@ -535,6 +607,7 @@ impl Engine for Hosts {
 
 /// Figures of the engine, and of those in the agent.
 pub struct Figures {
+    role: &'static Role,
     view: watch::Receiver<AgentView>,
     of_engines: Vec<(&'static str, &'static [ToldFigure])>,
 }
@@ -545,14 +618,16 @@ impl MetricsSource for Figures {
         if !view.is_wanted {
             return;
         }
-        let about = "Whether the agent of this host is attached.";
-        text.gauge("garant_hosts_agent_attached", "", about).sample(&[], view.standing.is_some());
+        let Role { noun, figures, .. } = self.role;
+        let about = format!("Whether the {noun} of this host is attached.");
+        text.gauge(&format!("{figures}_{noun}_attached"), "", &about).sample(&[], view.standing.is_some());
         let Some(standing) = view.standing else { return };
-        let about = "Groups of events that wait in the agent's spool.";
-        text.gauge("garant_hosts_spooled", "", about).sample(&[], standing.spooled);
-        let about = "Events lost at the bound of the agent's spool since it started.";
-        text.counter("garant_hosts_lost", "", about).sample(&[], standing.lost);
-        let mut running = text.gauge("garant_hosts_engine_running", "", "Whether an engine of the agent runs.");
+        let about = format!("Groups of events that wait in the {noun}'s spool.");
+        text.gauge(&format!("{figures}_spooled"), "", &about).sample(&[], standing.spooled);
+        let about = format!("Events lost at the bound of the {noun}'s spool since it started.");
+        text.counter(&format!("{figures}_lost"), "", &about).sample(&[], standing.lost);
+        let mut running =
+            text.gauge(&format!("{figures}_engine_running"), "", &format!("Whether an engine of the {noun} runs."));
         for engine in &standing.engines {
             running.sample(&[("engine", &engine.engine)], engine.state == "running");
         }
@@ -595,7 +670,7 @@ pub const VANTAGE: &str = "server";
 
 /// The kinds of `event` that an agent may write: what it observed, and how its engines are doing. Not what the log says of
 /// itself, nor what a policy or a verdict is.
-const OWN_KINDS: [&Kind; 11] = {
+const OWN_KINDS: [&Kind; 12] = {
     use event::{Body, engine, evidence};
     [
         &engine::Started::KIND,
@@ -609,24 +684,53 @@ const OWN_KINDS: [&Kind; 11] = {
         &evidence::Found::KIND,
         &evidence::Reacted::KIND,
         &evidence::Restored::KIND,
+        &evidence::Counted::KIND,
     ]
 };
 
-/// Stops an agent that is no child of this process, as [`Companion::stop`] does one that is: it has ended once nobody listens at
-/// its socket.
-async fn stop_adopted(pid: i32, socket: &std::path::Path) {
-    let Some(process) = rustix::process::Pid::from_raw(pid) else { return };
-    let has_ended = async {
-        while UnixStream::connect(socket).await.is_ok() {
-            tokio::time::sleep(AGAIN_MIN).await;
+/// Stops the processes of a role on a state that are no children of this one, as [`Companion::stop`] does one that is: those of a
+/// `garant up` before, those that have taken the place of another, and those that still end what they had begun.
+async fn stop_others(role: &'static Role, state: &std::path::Path, but: Option<u32>) {
+    let state = state.to_owned();
+    let found = tokio::task::spawn_blocking(move || processes_on(role, &state, but)).await.unwrap_or_default();
+    let mut ending = tokio::task::JoinSet::new();
+    for (pid, process) in found {
+        if let Err(error) = pidfd_send_signal(&process, Signal::TERM) {
+            tracing::warn!(pid, %error, "the {} could not be told to stop", role.noun);
         }
-    };
-    if let Err(error) = rustix::process::kill_process(process, rustix::process::Signal::TERM) {
-        tracing::warn!(pid, %error, "the agent could not be told to stop");
-    } else if tokio::time::timeout(STOPS_WITHIN.to_std(), has_ended).await.is_err() {
-        tracing::warn!(pid, "the agent does not stop, and is killed");
-        _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+        ending.spawn_blocking(move || {
+            if !succession::end(&process, STOPS_WITHIN) {
+                tracing::warn!(pid, "the {} does not stop, and is killed", role.noun);
+            }
+        });
     }
+    while ending.join_next().await.is_some() {}
+}
+
+/// The processes of a role on a state, but one: those that are called so, and have the directory of the state open as long as they
+/// live. Each is held by a descriptor, for its number may be another's by the time that it is told to stop.
+fn processes_on(role: &Role, state: &std::path::Path, but: Option<u32>) -> Vec<(i32, OwnedFd)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(wanted) = std::fs::metadata(state) else { return Vec::new() };
+    let is_it = |file: std::fs::Metadata| (file.dev(), file.ino()) == (wanted.dev(), wanted.ino());
+    let mut found = Vec::new();
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(number) = process.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        if u32::try_from(number).ok() == but {
+            continue;
+        }
+        let Some(pid) = rustix::process::Pid::from_raw(number) else { continue };
+        let Ok(opened) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        if line.split(|byte| *byte == 0).nth(1) != Some(role.noun.as_bytes()) {
+            continue;
+        }
+        let files = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        if files.filter_map(|file| std::fs::metadata(file.path()).ok()).any(is_it) {
+            found.push((number, opened));
+        }
+    }
+    found
 }
 
 /// Makes the directory of the agent's state, of its user and closed to all others. What is in it of the user that had it before, as

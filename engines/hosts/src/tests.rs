@@ -22,7 +22,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use crate::agent::{FollowedState, Link, ToldDoors};
 use crate::events::{Attached, Lost};
 use crate::wire::{self, Desired, FromAgent, PROTOCOL, ToAgent};
-use crate::{AgentPlace, Config, Desire, Given, Hosts, Wanted};
+use crate::{Agent, AgentPlace, Desire, Given, Hosts, Role, Wanted};
 
 /// An event of an engine that runs in an agent.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
@@ -124,7 +124,7 @@ impl Host {
 
     /// The agent's side begins to listen.
     fn agent(&mut self) {
-        let socket = AgentPlace { state: self.state().to_owned() }.socket();
+        let socket = AgentPlace { state: self.state().to_owned() }.socket(&Role::AGENT);
         let listener = std::os::unix::net::UnixListener::bind(socket).expect("listens");
         listener.set_nonblocking(true).expect("a socket");
         let followed = FollowedState::load(self.state()).expect("readable");
@@ -157,10 +157,12 @@ impl Host {
             maintenance: vec![],
             promises: vec![],
         };
-        let (config, applied) = (watch::Sender::new(Arc::<Config>::default()), watch::Sender::new(Arc::new(applied)));
+        let applied = watch::Sender::new(Arc::new(applied));
         let hosts = Hosts::new(Given {
-            config: config.subscribe(),
+            role: &Role::AGENT,
+            agent: Arc::new(Agent::default),
             applied: applied.subscribe(),
+            also: watch::Sender::new(()).subscribe(),
             sink: self.world.journal.clone(),
             kinds,
             desires: vec![Wanted { engine: "toy", desire, capabilities: &[] }],
@@ -171,7 +173,7 @@ impl Host {
         let mut context = self.world.context("server.hosts".parse().expect("a name")).expect("a context");
         context.stop = CancellationToken::new();
         let task = tokio::spawn(async move {
-            let _policy = (config, applied);
+            let _policy = applied;
             hosts.run(context).await.expect("it goes on until it is killed");
         });
         let killed = task.abort_handle();
@@ -229,7 +231,7 @@ async fn an_agent_speaks_for_its_own_host_only() {
 #[tokio::test(start_paused = true)]
 async fn a_state_that_is_not_followed_is_told_again() {
     let mut host = Host::new();
-    let socket = AgentPlace { state: host.state().to_owned() }.socket();
+    let socket = AgentPlace { state: host.state().to_owned() }.socket(&Role::AGENT);
     let listener = tokio::net::UnixListener::bind(socket).expect("listens");
     host.server(vec![]);
     let (stream, _) = listener.accept().await.expect("a server");
@@ -275,7 +277,7 @@ fn a_state_that_is_lost_asks_for_nothing_that_can_not_be_taken_back() {
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_dies_while_the_storage_is_full_is_missed() {
     let mut host = Host::new();
-    let socket = AgentPlace { state: host.state().to_owned() }.socket();
+    let socket = AgentPlace { state: host.state().to_owned() }.socket(&Role::AGENT);
     let listener = tokio::net::UnixListener::bind(socket).expect("listens");
     host.server(vec![]);
     let following = Desired { revision: 7, engines: of_engine("1") };
@@ -358,14 +360,17 @@ async fn a_finding_is_shown_with_its_words() {
         BootId::from_bytes([1; 16]),
         host.world.clock.clone(),
     );
+    let other = event::evidence::Found { finding: "other".parse().expect("a name"), ..found.clone() };
     recorder.record(&found).await.expect("the spool takes it");
     recorder.record(&detail).await.expect("the spool takes it");
+    recorder.record(&other).await.expect("the spool takes it");
     let standings = Arc::new(crate::probes::Standings::default());
     for event in host.spool.next(1_000_000).expect("readable").expect("events").events {
         standings.take(&event);
     }
     let probes = standings.probes(watch::Sender::new(crate::AgentView::default()).subscribe())();
-    assert_eq!(probes[0].findings[0].text, "a log is gone");
+    let texts: Vec<&str> = probes[0].findings.iter().map(|open| &*open.text).collect();
+    assert_eq!(texts, ["a log is gone", ""], "the other one has no words yet");
 }
 
 /// Two servers that want one agent do not take it from each other for ever: the first one is let go, and stays away.
@@ -382,7 +387,7 @@ async fn a_server_that_is_let_go_stays_away() {
     }
     assert_eq!(host.spooled(), 0, "the first server takes it");
     // Another server, which takes nothing: what waits stays, for the first one does not come back.
-    let socket = AgentPlace { state: host.state().to_owned() }.socket();
+    let socket = AgentPlace { state: host.state().to_owned() }.socket(&Role::AGENT);
     let stream = tokio::net::UnixStream::connect(socket).await.expect("it listens");
     let (read, mut write) = stream.into_split();
     let attach = ToAgent::Attach { protocol: PROTOCOL, version: "test".to_owned() };
@@ -401,7 +406,7 @@ async fn a_server_that_is_let_go_stays_away() {
 async fn many_commands_at_once_are_answered_in_turn() {
     let mut host = Host::new();
     host.agent();
-    let socket = AgentPlace { state: host.state().to_owned() }.socket();
+    let socket = AgentPlace { state: host.state().to_owned() }.socket(&Role::AGENT);
     let asking = (0..60).map(|_| {
         let socket = socket.clone();
         let question = Question { method: Method::Get, target: "/slow".to_owned(), body: Vec::new() };
@@ -422,7 +427,7 @@ async fn a_command_is_told_why_an_engine_has_failed() {
     host.board = Some(supervisor.board());
     host.tasks.push(tokio::spawn(async move { drop(supervisor.run(CancellationToken::new()).await) }));
     host.agent();
-    let socket = AgentPlace { state: host.state().to_owned() }.socket();
+    let socket = AgentPlace { state: host.state().to_owned() }.socket(&Role::AGENT);
     let question = Question { method: Method::Get, target: "/failing".to_owned(), body: Vec::new() };
     let (status, answer) = crate::agent::ask(&socket, &question, Span::from_secs(120)).await.expect("an answer");
     assert!(status == 503 && answer.contains("its state can't be opened"), "{status} {answer}");

@@ -19,6 +19,8 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrit
 
 /// The version of this protocol. Another one is refused.
 pub const PROTOCOL: u32 = 1;
+/// The version of what two processes say to each other when one takes the place of the other, which may be of another release.
+pub const HANDOVER: u32 = 1;
 /// Longest line, in bytes: the largest event, with some room.
 pub const LINE_BYTES_MAX: usize = 2 * event::PAYLOAD_BYTES_MAX;
 /// Most bytes of events in one line, but for a single group that is larger.
@@ -53,6 +55,13 @@ pub enum ToAgent {
     },
     /// The first and only line of a command: a question to the door of an engine.
     Ask(Asked),
+    /// The first line of a process that is to take the place of this one: it asks for its sockets.
+    TakeOver {
+        /// [`HANDOVER`].
+        protocol: u32,
+    },
+    /// That process serves: the old one may let go.
+    Serving {},
 }
 
 /// What an agent says.
@@ -86,6 +95,15 @@ pub enum FromAgent {
     },
     /// How its engines are doing: after each change, and every ten seconds.
     Standing(Standing),
+    /// The answer to [`ToAgent::TakeOver`], with the lock on the state, the socket of the agent, and those that its engine listens on.
+    Handed {
+        /// How many descriptors come with it.
+        sockets: usize,
+        /// What the engine knows, in its own words.
+        known: Box<RawValue>,
+    },
+    /// Another process takes the place of this one, at the same socket.
+    HandsOver {},
     /// Another server has attached: this one is let go, and stays away until somebody wants it back.
     LetGo {},
     /// The answer to [`ToAgent::Ask`].

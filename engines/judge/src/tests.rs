@@ -206,7 +206,7 @@ async fn it_is_woken_by_the_journal_and_goes_on_from_its_copy() {
     assert_eq!(opened, [1, 2, 3], "once each, and not the entry for the team");
     let world = running.stop().await;
     let form = Running::form(&world);
-    assert!(form.contains(&format!("\"evaluator\":{},\"format\":7", promise::EVALUATOR)), "{form}");
+    assert!(form.contains(&format!("\"evaluator\":{},\"format\":8", promise::EVALUATOR)), "{form}");
     world.journal.take_opened();
 
     let running = Running::start(world.restarted(Span::from_secs(60)));

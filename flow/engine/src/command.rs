@@ -4,13 +4,16 @@
 //! [door](crate::door), with the team token from the data directory; [`CommandContext`] does so for it, and prints for it. A
 //! test gives one that calls a door without a process between.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use event::{Time, Zone};
+use ipnet::IpNet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use url::form_urlencoded;
 
 use crate::door::Method;
@@ -39,6 +42,12 @@ pub trait CommandContext {
     /// # Errors
     /// No agent listens there, this user may not open the socket, or no answer comes.
     fn ask_agent(&self, socket: Option<&Path>, question: Question) -> Result<Answer, Failure>;
+
+    /// Asks the gate of this host in the same way.
+    ///
+    /// # Errors
+    /// As those of [`ask_agent`](Self::ask_agent).
+    fn ask_gate(&self, socket: Option<&Path>, question: Question) -> Result<Answer, Failure>;
 
     /// The zone in which the running garant shows times.
     ///
@@ -236,6 +245,32 @@ impl Answer {
                 .remedy("run the command of the release that runs: this one may be another")
         })
     }
+}
+
+/// The address or network that a person writes: `203.0.113.7`, `2001:db8::/32`.
+pub fn network_of(text: &str) -> Option<IpNet> {
+    let address = || text.parse::<IpAddr>().ok().map(|address| IpNet::from(address.to_canonical()));
+    address().or_else(|| text.parse().ok())
+}
+
+/// The text at a key of an answer; empty where there is none.
+pub fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The number at a key of an answer; 0 where there is none.
+pub fn count(value: &Value, key: &str) -> u64 {
+    value.get(key).and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// The list at a key of an answer; empty where there is none.
+pub fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// Whether a key of an answer is `true`.
+pub fn is_set(value: &Value, key: &str) -> bool {
+    value.get(key).and_then(Value::as_bool).unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@
 //!    [`CALL_TIME_MAX`] (408); at most [`CALLS_MAX`] calls of a mount are under way at once (503). A body is read only for a
 //!    caller who was let in.
 
+mod orders;
+
 use std::fmt;
 
 use bytes::Bytes;
@@ -30,6 +32,8 @@ use zeroize::Zeroizing;
 
 use crate::BoxFuture;
 use crate::command::Question;
+
+pub use orders::{Order, OrderDoor, Orders};
 
 /// Longest time of a call, from its head to its reply. At the bound the future of the call is dropped, and the answer is 503.
 pub const CALL_TIME_MAX: Span = Span::from_secs(10);

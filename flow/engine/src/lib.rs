@@ -32,6 +32,7 @@ mod failure;
 mod feed;
 pub mod heartbeat;
 pub mod http;
+pub mod memory;
 pub mod metrics;
 pub mod net;
 pub mod printable;
@@ -45,6 +46,8 @@ pub mod recorder;
 mod secrets;
 pub mod sim;
 pub mod standing;
+pub mod statement;
+pub mod succession;
 pub mod supervisor;
 
 pub use command::{Command, CommandContext, Style, Watcher};

@@ -1,7 +1,8 @@
 //! Programs of the machine: `nft`, `journalctl`. Each runs without a shell, with a deadline and bounded output.
 //!
 //! Arguments are a list, never a line; what came from outside (a log, a request) goes to standard input, where the program reads
-//! it as data. A program sees none of garant's environment: `PATH` is that of the system, and messages are in English.
+//! it as data. A program sees none of garant's environment, unless it is garant itself: `PATH` is that of the system, and messages are
+//! in English.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -35,6 +36,7 @@ pub struct Program {
     owner: Option<(u32, u32)>,
     is_tied: bool,
     ends_alone: bool,
+    is_our_own: bool,
     deadline: Span,
     output_bytes_max: usize,
 }
@@ -50,6 +52,7 @@ impl Program {
             owner: None,
             is_tied: false,
             ends_alone: false,
+            is_our_own: false,
             deadline: Span::from_secs(30),
             output_bytes_max: 1024 * 1024,
         }
@@ -59,6 +62,22 @@ impl Program {
     #[must_use]
     pub fn at(name: &'static str, path: PathBuf) -> Self {
         Self { path: Some(path), ..Self::new(name) }
+    }
+
+    /// The program that this process runs, as it lies on the disk whenever it is started: with the same arguments, in the same
+    /// folder and with the same environment. Asked while the process starts, for later the file may be another one.
+    ///
+    /// # Errors
+    /// The system does not say where it is.
+    pub fn of_ourselves(name: &'static str) -> io::Result<Self> {
+        let program = Self::at(name, std::env::current_exe()?).args(std::env::args_os().skip(1));
+        Ok(Self { is_our_own: true, ..program })
+    }
+
+    /// Adds an argument unless it is there.
+    #[must_use]
+    pub fn with_flag(self, flag: &str) -> Self {
+        if self.args.iter().any(|arg| arg == flag) { self } else { self.arg(flag) }
     }
 
     /// Adds an argument.
@@ -292,7 +311,10 @@ impl Programs {
         if program.is_tied {
             command.args(["--pdeathsig", "KILL", "--"]).arg(&path);
         }
-        command.args(&program.args).env_clear().env("PATH", &self.path).env("LC_ALL", "C.UTF-8").current_dir("/");
+        command.args(&program.args);
+        if !program.is_our_own {
+            command.env_clear().env("PATH", &self.path).env("LC_ALL", "C.UTF-8").current_dir("/");
+        }
         if let Some((user, group)) = program.owner {
             command.uid(user).gid(group);
         }

@@ -151,6 +151,7 @@ pub fn kinds() -> &'static [Kind] {
         evidence::Found::KIND,
         evidence::Reacted::KIND,
         evidence::Restored::KIND,
+        evidence::Counted::KIND,
         journal::Opened::KIND,
         journal::Continued::KIND,
         journal::KeyAnnounced::KIND,

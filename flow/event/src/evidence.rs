@@ -213,6 +213,41 @@ impl Body for Restored {
     const KIND: Kind = Kind::public("evidence.restored", Family::Monitoring);
 }
 
+/// The requests of one minute, or of what of it was counted.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct CountedMinute {
+    /// When their answers ended.
+    pub interval: Interval,
+    /// Those that were answered.
+    pub answered: u32,
+    /// Those that failed for whoever asked.
+    pub failed: u32,
+}
+
+/// One observer's count of the requests of a probe. During `interval` each one was counted; minutes in which there was none are not
+/// listed. Time without such a record is time of which nobody knows how many there were. Names nobody: no address, no path, no host.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Counted {
+    /// The probe.
+    pub probe: ProbeId,
+    /// The time in which all were counted.
+    pub interval: Interval,
+    /// The minutes of it that had some, at most [`MINUTES_MAX`](Self::MINUTES_MAX) of those that an observer of ours tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub minutes: Vec<CountedMinute>,
+}
+
+impl Counted {
+    /// After so many minutes a record is due.
+    pub const MINUTES_MAX: i64 = 5;
+    /// The longest time that a record speaks of, but for the time of a turn.
+    pub const EVERY: Span = Span::from_secs(60 * Self::MINUTES_MAX);
+}
+
+impl Body for Counted {
+    const KIND: Kind = Kind::public("evidence.counted", Family::Monitoring);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! The entries that verdicts rest on, typed.
 
 use event::engine::ClockStepped;
-use event::evidence::{Changed, Covered, Found, Reacted, Restored, Succeeded};
+use event::evidence::{Changed, Counted, Covered, Found, Reacted, Restored, Succeeded};
 use event::policy::Applied;
 use event::{Body, Envelope, Unreadable};
 
@@ -15,6 +15,7 @@ pub(crate) enum Fact {
     Found(Found),
     Reacted(Reacted),
     Restored(Restored),
+    Counted(Counted),
     ClockStepped(ClockStepped),
 }
 
@@ -32,6 +33,7 @@ impl Fact {
             name if name == Found::KIND.name => read(envelope, Self::Found),
             name if name == Reacted::KIND.name => read(envelope, Self::Reacted),
             name if name == Restored::KIND.name => read(envelope, Self::Restored),
+            name if name == Counted::KIND.name => read(envelope, Self::Counted),
             name if name == ClockStepped::KIND.name => read(envelope, Self::ClockStepped),
             name if name == Applied::KIND.name => read(envelope, |applied| Self::Applied(Box::new(applied))),
             _ => Ok(None),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use event::evidence::Counted;
 use event::policy::Clause;
 use event::{Ppb, ServiceId, Span};
 use policy::{Section, Table};
@@ -30,6 +31,11 @@ pub(crate) trait Rule {
     /// The promise on the figure, for people.
     fn promised(&self) -> Promised;
 
+    /// The records that the window waits for.
+    fn records(&self) -> Records {
+        Records::Covered
+    }
+
     /// Whether announced maintenance of the subject does not count.
     fn sets_maintenance_apart(&self) -> bool {
         false
@@ -37,6 +43,25 @@ pub(crate) trait Rule {
 
     /// The ruling on this objective: a function of the case alone.
     fn judge(&self, case: &mut Case<'_>) -> Ruling;
+}
+
+/// The records that say up to when something is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Records {
+    /// Those of what was observed.
+    Covered,
+    /// Counts of requests.
+    Counted,
+}
+
+impl Records {
+    /// The most that lies between two of them, of a probe that is looked at this often.
+    pub(crate) fn every(self, every: Span) -> Span {
+        match self {
+            Self::Covered => every,
+            Self::Counted => every.max(Counted::EVERY),
+        }
+    }
 }
 
 /// A kind of objective: how the policy writes it, and its names in both languages.
@@ -141,6 +166,7 @@ objectives! {
     absence: Absence;
     reaction: Reaction;
     restore: Restore;
+    requests: Requests;
 }
 
 impl Objective {
@@ -158,6 +184,10 @@ impl Objective {
     /// The promise on the figure.
     pub fn promised(&self) -> Promised {
         self.rule().promised()
+    }
+
+    pub(crate) fn records(&self) -> Records {
+        self.rule().records()
     }
 
     pub(crate) fn sets_maintenance_apart(&self) -> bool {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use event::engine::{Blind, BlindCause};
-use event::evidence::{Changed, Covered, Found, Reacted, ReactedTo, Restored, State, Succeeded};
+use event::evidence::{Changed, Counted, Covered, Found, Reacted, ReactedTo, Restored, State, Succeeded};
 use event::{FindingId, Interval, ObserverId, ProbeId, Span, Spans, Time};
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +77,33 @@ impl DeltaRow<4> for Restore {
     }
 }
 
+/// A count of requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Count {
+    /// When it ends, as far as can have been seen when it was recorded.
+    pub end: Time,
+    /// When it begins.
+    pub start: Time,
+    /// Requests that were answered.
+    pub answered: u64,
+    /// Requests that failed.
+    pub failed: u64,
+    /// The entry that tells it.
+    pub sequence: u64,
+}
+
+impl DeltaRow<5> for Count {
+    fn numbers(&self) -> [i64; 5] {
+        let [answered, failed, sequence] = [self.answered, self.failed, self.sequence].map(u64::cast_signed);
+        [self.end.micros(), self.start.micros(), answered, failed, sequence]
+    }
+
+    fn of([end, start, answered, failed, sequence]: [i64; 5]) -> Option<Self> {
+        let [answered, failed, sequence] = [answered, failed, sequence].map(i64::cast_unsigned);
+        Some(Self { end: Time::from_micros(end), start: Time::from_micros(start), answered, failed, sequence })
+    }
+}
+
 /// A message about a failure, or a test message, that a channel accepted; or a ban that answers an offence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Reaction {
@@ -119,6 +146,12 @@ pub(crate) struct Track {
     /// The exact restores that it reported, by their ends.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "deltas")]
     restores: Vec<Restore>,
+    /// The requests that it counted, by the ends of its counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "deltas")]
+    counts: Vec<Count>,
+    /// When it counted.
+    #[serde(default, skip_serializing_if = "Spans::is_empty")]
+    counted: Spans,
 }
 
 /// All that one observer said of one finding in one probe.
@@ -130,13 +163,13 @@ struct Seeking {
 }
 
 impl Track {
-    /// Whether everything at `from` goes on for ever: no step, gap, success, message, ban or restore is later.
+    /// Whether everything at `from` goes on for ever: no step, gap, success, message, ban, restore or count is later.
     fn is_over(&self, from: Time) -> bool {
         let over = |steps: &Steps, gaps: &Spans| steps.is_constant_from(from) && gaps.is_empty();
         let found = self.findings.values().all(|seeking| over(&seeking.steps, &seeking.gaps));
         let answered = !self.reactions.is_empty() || !self.bans.is_empty();
         let succeeded = !self.successes.is_empty() || !self.restores.is_empty();
-        over(&self.steps, &self.gaps) && !succeeded && !answered && found
+        over(&self.steps, &self.gaps) && self.counted.is_empty() && !succeeded && !answered && found
     }
 }
 
@@ -253,6 +286,22 @@ impl Observations {
         restores.insert(place, Restore { at, took, lost, sequence });
     }
 
+    pub(crate) fn counted(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, counted: &Counted) {
+        let Interval { start, end } = counted.interval;
+        let interval = Interval::new(start, end.min(recorded_at + SKEW));
+        if interval.is_empty() {
+            return;
+        }
+        let (mut answered, mut failed) = (0_u64, 0_u64);
+        for minute in &counted.minutes {
+            (answered, failed) = (answered + u64::from(minute.answered), failed + u64::from(minute.failed));
+        }
+        let track = self.track(observer, &counted.probe);
+        track.counted.add(interval);
+        let place = track.counts.partition_point(|count| count.end <= interval.end);
+        track.counts.insert(place, Count { end: interval.end, start, answered, failed, sequence });
+    }
+
     /// Folds a message that a channel accepted, or a ban. What is about a finding, or of a later release, counts for nothing; nor does
     /// what became of a message once it was accepted.
     pub(crate) fn reacted(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, reacted: &Reacted) {
@@ -292,6 +341,8 @@ impl Observations {
                 track.gaps.cut(rest);
                 track.successes.drain(..track.successes.partition_point(|success| success.at < before));
                 track.restores.drain(..track.restores.partition_point(|restore| restore.at < before));
+                track.counts.drain(..track.counts.partition_point(|count| count.end <= before));
+                track.counted.cut(rest);
                 track.reactions.retain(|message| message.since.max(message.at) >= before);
                 track.bans.retain(|ban| ban.at >= before);
                 for seeking in track.findings.values_mut() {
@@ -494,6 +545,32 @@ impl Observations {
         let first = all.partition_point(|restore| restore.at < within.start);
         let after = all.partition_point(|restore| restore.at < within.end);
         &all[first.min(after)..after]
+    }
+
+    /// The counts of requests by this observer of which some is inside `within`, by their ends.
+    pub(crate) fn counts(
+        &self,
+        observer: &ObserverId,
+        probe: &ProbeId,
+        within: Interval,
+    ) -> impl Iterator<Item = &Count> + use<'_> {
+        let all = self.track_of(observer, probe).map_or(&[][..], |track| &track.counts);
+        let first = all.partition_point(|count| count.end <= within.start);
+        all[first..].iter().filter(move |count| count.start < within.end)
+    }
+
+    /// The time inside `within` in which this observer counted every request.
+    pub(crate) fn counted_in(&self, observer: &ObserverId, probe: &ProbeId, within: Interval) -> Spans {
+        let counted = self.track_of(observer, probe).map(|track| track.counted.clip(within)).unwrap_or_default();
+        match self.doubtful(observer) {
+            Some(doubtful) if !doubtful.is_empty() => counted.minus(doubtful),
+            _ => counted,
+        }
+    }
+
+    /// The largest end of the counts of this observer.
+    pub(crate) fn counted_until(&self, observer: &ObserverId, probe: &ProbeId) -> Option<Time> {
+        self.track_of(observer, probe)?.counts.last().map(|count| count.end)
     }
 
     /// The messages about changes of this probe, each with the vantage from which it was sent.

@@ -24,7 +24,7 @@ use crate::services::{SavedStandings, Standings};
 use crate::{EVALUATOR, declared};
 
 /// Version of the rows, raised whenever a type in them changes.
-const FORMAT: u32 = 7;
+const FORMAT: u32 = 8;
 
 /// Longest row, in bytes: a quarter of what a store takes. A save writes mostly the last row of each long list, so shorter rows make
 /// it smaller.

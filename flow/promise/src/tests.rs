@@ -9,6 +9,7 @@ mod objectives;
 mod offences;
 mod random;
 mod reaction;
+mod requests;
 mod restore;
 mod scene;
 mod section;

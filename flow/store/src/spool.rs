@@ -101,6 +101,10 @@ struct Files {
     losses: BTreeMap<ObserverId, Interval>,
     lost: u64,
     fault: Option<Time>,
+    /// Another process has it.
+    is_lent: bool,
+    /// For good.
+    is_given_away: bool,
 }
 
 impl DiskSpool {
@@ -109,42 +113,37 @@ impl DiskSpool {
     /// # Errors
     /// The folder can't be made, read or written.
     pub fn open(dir: &Path, bounds: SpoolBounds, clock: Arc<dyn Clock>) -> io::Result<Arc<Self>> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let mut firsts = Vec::new();
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
-            // A link would lead to a file of somebody else, whose end is cut off where it is no record.
-            if !entry.file_type()?.is_file() {
-                tracing::warn!(path = %entry.path().display(), "it is no file, and does not belong into a spool: passed over");
-                continue;
-            }
-            let name = entry.file_name();
-            let first: Option<u64> =
-                name.to_str().and_then(|name| name.strip_suffix(".segment")).and_then(|n| n.parse().ok());
-            firsts.extend(first);
-        }
-        firsts.sort_unstable();
-        let mut segments = VecDeque::new();
-        for first in firsts {
-            let (groups, bytes) = sound(&segment_path(dir, first))?;
-            segments.push_back(Segment { first, groups, bytes });
-        }
-        let losses = match fs::read(dir.join(LOST)) {
-            // One that can't be read is one that was never whole: it is written at once.
-            Ok(text) => serde_json::from_slice(&text).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => return Err(error),
-        };
-        let acknowledged = segments.front().map_or(0, |segment: &Segment| segment.first);
-        let files = Files { segments, open: None, acknowledged, cursor: None, losses, lost: 0, fault: None };
-        let spool = Self {
-            dir: dir.to_owned(),
-            bounds,
-            clock,
-            changed: watch::Sender::new(files.state()),
-            files: Mutex::new(files),
-        };
-        Ok(Arc::new(spool))
+        let files = Files::read(dir)?;
+        let changed = watch::Sender::new(files.state());
+        Ok(Arc::new(Self { dir: dir.to_owned(), bounds, clock, changed, files: Mutex::new(files) }))
+    }
+
+    /// Leaves the spool to another process: from now on it takes nothing, and nothing is read or deleted here.
+    pub fn lend(&self) {
+        let mut files = self.lock();
+        (files.is_lent, files.open) = (true, None);
+    }
+
+    /// Leaves it to the other process for good: what is recorded here from now on is passed over, for that one sees the same.
+    pub fn give_away(&self) {
+        self.lock().is_given_away = true;
+    }
+
+    /// Whether another process has it.
+    pub fn is_lent(&self) -> bool {
+        self.lock().is_lent
+    }
+
+    /// Has the spool back, as the other process has left it.
+    ///
+    /// # Errors
+    /// The folder can't be read: it stays as good as lent.
+    pub fn take_back(&self) -> io::Result<()> {
+        let mut files = self.lock();
+        let lost = files.lost;
+        *files = Files { lost, ..Files::read(&self.dir)? };
+        self.changed.send_replace(files.state());
+        Ok(())
     }
 
     /// The state now, and whenever it changes.
@@ -160,6 +159,9 @@ impl DiskSpool {
     pub fn next(&self, bytes_max: usize) -> io::Result<Option<SpooledBatch>> {
         let mut files = self.lock();
         let files = &mut *files;
+        if files.is_lent {
+            return Ok(None);
+        }
         let Some(segment) = files.segments.iter().find(|segment| segment.first + segment.groups > files.acknowledged)
         else {
             return Ok(None);
@@ -202,6 +204,9 @@ impl DiskSpool {
     /// A segment can't be removed; it is delivered once more after a restart.
     pub fn acknowledge(&self, through: u64) -> io::Result<()> {
         let mut files = self.lock();
+        if files.is_lent {
+            return Ok(());
+        }
         files.acknowledged = files.acknowledged.max(through.min(files.next()));
         let mut removed = Ok(());
         while let Some(segment) = files.segments.front()
@@ -236,6 +241,9 @@ impl DiskSpool {
     /// The disk takes nothing: they are said once more after a restart.
     pub fn forget(&self, journaled: &BTreeMap<ObserverId, Interval>) -> io::Result<()> {
         let mut files = self.lock();
+        if files.is_lent {
+            return Ok(());
+        }
         files.losses.retain(|observer, interval| journaled.get(observer) != Some(interval));
         self.keep_losses(&files.losses)
     }
@@ -251,6 +259,12 @@ impl DiskSpool {
     /// Appends one group durably.
     fn append(&self, group: &[u8], events: usize) -> io::Result<()> {
         let mut files = self.lock();
+        if files.is_given_away {
+            return Ok(());
+        }
+        if files.is_lent {
+            return Err(io::Error::other("another process has it"));
+        }
         let record = HEADER + group.len() as u64;
         while files.bytes() + record > self.bounds.bytes_max && !files.segments.is_empty() {
             self.drop_oldest(&mut files)?;
@@ -362,6 +376,48 @@ impl DiskSpool {
 }
 
 impl Files {
+    /// What is in the folder, which is made where it is missing.
+    fn read(dir: &Path) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let mut firsts = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            // A link would lead to a file of somebody else, whose end is cut off where it is no record.
+            if !entry.file_type()?.is_file() {
+                tracing::warn!(path = %entry.path().display(), "it is no file, and does not belong into a spool: passed over");
+                continue;
+            }
+            let name = entry.file_name();
+            let first: Option<u64> =
+                name.to_str().and_then(|name| name.strip_suffix(".segment")).and_then(|n| n.parse().ok());
+            firsts.extend(first);
+        }
+        firsts.sort_unstable();
+        let mut segments = VecDeque::new();
+        for first in firsts {
+            let (groups, bytes) = sound(&segment_path(dir, first))?;
+            segments.push_back(Segment { first, groups, bytes });
+        }
+        let losses = match fs::read(dir.join(LOST)) {
+            // One that can't be read is one that was never whole: it is written at once.
+            Ok(text) => serde_json::from_slice(&text).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(error),
+        };
+        let acknowledged = segments.front().map_or(0, |segment: &Segment| segment.first);
+        Ok(Self {
+            segments,
+            open: None,
+            acknowledged,
+            cursor: None,
+            losses,
+            lost: 0,
+            fault: None,
+            is_lent: false,
+            is_given_away: false,
+        })
+    }
+
     fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }

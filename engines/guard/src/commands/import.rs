@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use engine::Failure;
-use engine::command::{CommandContext, Question, Style};
+use engine::command::{CommandContext, Question, Style, count, network_of};
 use event::{Span, Time};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 use store::fail2ban::{Fail2banBan, Fail2banBans, Fail2banError};
 
-use super::{LATE, SIMULATED, agent, count, is_simulated, json_flag, wants_json};
-use crate::door::{API, IMPORTED_MAX, ImportedBan, network_of};
+use super::{LATE, SIMULATED, agent, is_simulated, json_flag, wants_json};
+use crate::door::{API, IMPORTED_MAX, ImportedBan};
 use crate::fail2ban::{
     BanTime, Database, ImportLine, ImportReport, Jail, Jails, Services, import_report, read_as_enabled, read_database,
     read_jails,

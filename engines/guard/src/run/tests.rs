@@ -23,7 +23,7 @@ struct Running {
     world: World,
     firewall: Arc<Simulated>,
     desired: watch::Sender<Option<Arc<RawValue>>>,
-    door: Arc<GuardDoor>,
+    door: Arc<dyn Door>,
     settings: Settings,
     task: tokio::task::JoinHandle<Result<(), EngineError>>,
 }

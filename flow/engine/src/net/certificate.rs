@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use event::Time;
-use x509_parser::prelude::{GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
 /// Kind of a public key.
@@ -44,6 +44,12 @@ pub struct Certificate {
 const ED25519: &str = "1.3.101.112";
 
 impl Certificate {
+    /// What one in DER says (RFC 5280); `None` where it is none.
+    pub fn of_der(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        Some(Self::of(&certificate))
+    }
+
     pub(super) fn of(certificate: &X509Certificate<'_>) -> Self {
         let validity = certificate.validity();
         let (key, key_bits) = match certificate.public_key().parsed() {

@@ -3,8 +3,8 @@
 //! Every later release verifies it, verdicts included, and so does every verifier that is written from `docs/`. It holds
 //! whatever may happen: an outage and a maintenance, observers that disagree, one that is blind, a clock that is set
 //! back, a day whose payloads are destroyed, a key that is replaced, a witness; and kept, broken and unproven verdicts on
-//! each kind of objective but `restore`, which is younger, and which drawn logs have. The story is told below, so the files can be
-//! made again as long as the format may change:
+//! each kind of objective but `restore` and `requests`, which are younger, and which drawn logs have. The story is told
+//! below, so the files can be made again as long as the format may change:
 //!
 //! ```sh
 //! GARANT_GOLDEN=write cargo test -p garant-promise golden

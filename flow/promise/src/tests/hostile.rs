@@ -11,7 +11,9 @@ use serde_json::value::RawValue;
 
 use super::scene::*;
 use crate::audit::Recheck;
-use crate::objective::{Absence, Availability, Configuration, Coverage, Freshness, Limit, Objective, Restore};
+use crate::objective::{
+    Absence, Availability, Configuration, Coverage, Freshness, Limit, Objective, Requests, Restore,
+};
 use crate::{Judge, revision};
 
 const HOUR: i64 = 3600;
@@ -39,6 +41,7 @@ fn short_log() -> Vec<Envelope> {
         restore(Limit::Every),
         restore(Limit::Within),
         restore(Limit::LosesAtMost),
+        Objective::Requests(Requests { probe: name("http"), at_least, over }),
     ];
     let window = maintenance(START + 600, START + 700);
     let probes = vec![probe("http", SHOP, &["a", "b"], Agreement::Any)];
@@ -66,6 +69,7 @@ fn short_log() -> Vec<Envelope> {
         write(&mut judge, envelope(to, &Succeeded { probe: name("http"), at: t(to) }));
         let restored = Restored { probe: name("http"), at: t(to), took: s(30), lost: s(20) };
         write(&mut judge, envelope(to, &restored));
+        write(&mut judge, envelope(to, &count("http", to - 60, to, &[(u32::MAX, 1)])));
         let (finding, open) = (name("disk-usage"), minute % 2 == 0);
         write(&mut judge, envelope(to, &Found { finding, probe: name("http"), open, after: t(to - 5), by: t(to) }));
         write(&mut judge, envelope(to, &ClockStepped { from: t(to), to: t(to - 3) }));

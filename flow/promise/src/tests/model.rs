@@ -44,6 +44,17 @@ pub(super) struct Restores {
     pub lost: Option<(i64, i64)>,
 }
 
+/// What was counted in a window.
+#[derive(Default)]
+pub(super) struct Requested {
+    /// Answered and failed.
+    pub surely: (i64, i64),
+    /// The same of counts that reach beyond it.
+    pub perhaps: (i64, i64),
+    /// How many seconds of it were counted.
+    pub seconds: i64,
+}
+
 pub(super) struct Model<'a> {
     entries: &'a [Entry],
     /// Every policy, and the second in which it was applied.
@@ -144,13 +155,70 @@ impl<'a> Model<'a> {
     }
 
     /// Whether this record speaks of the probe: its policy asks its observer to look at it, and so often.
-    fn counts(&self, coverage: &Covered, observer: &ObserverId, probe: &ProbeId) -> bool {
+    fn speaks_of(&self, coverage: &Covered, observer: &ObserverId, probe: &ProbeId) -> bool {
         let of_revision = self.policies.iter().filter(|(_, policy)| policy.revision == coverage.revision);
         of_revision.flat_map(|(_, policy)| &policy.probes).any(|declared| {
             let minute = declared.every <= Span::from_secs(60);
             let same_class = coverage.every == if minute { None } else { Some(declared.every) };
             declared.id == *probe && declared.observers.contains(observer) && same_class
         })
+    }
+
+    /// Up to where a verdict at `at` on the requests that this probe counts speaks.
+    pub(super) fn counts_reach(&self, probe: &ProbeId, at: i64) -> i64 {
+        let (_, policy) = self.policies.last().expect("a policy");
+        let Some(declared) = policy.probes.iter().find(|declared| declared.id == *probe) else { return at };
+        let until = |observer: &ObserverId| {
+            let counts = self.counts(probe).filter(|(entry, _)| entry.observer == *observer);
+            let latest = counts.map(|(_, (_, end, ..))| end).max().unwrap_or(0);
+            latest.max(at - declared.every.secs().max(300) - LATE).min(at)
+        };
+        declared.observers.iter().map(until).min().unwrap_or(at)
+    }
+
+    /// The counts of requests of a probe: from, to, answered, failed.
+    fn counts(&self, probe: &ProbeId) -> impl Iterator<Item = (&Entry, (i64, i64, i64, i64))> {
+        let told = self.entries.iter().filter_map(move |entry| match &entry.fact {
+            Fact::Counted(counted) if counted.probe == *probe => Some((entry, counted)),
+            _ => None,
+        });
+        told.filter_map(|(entry, counted)| {
+            let (start, end) = (counted.interval.start.micros() / 1_000_000, seen(counted.interval.end, entry));
+            let (mut answered, mut failed) = (0, 0);
+            for minute in &counted.minutes {
+                answered += i64::from(minute.answered);
+                failed += i64::from(minute.failed);
+            }
+            (start < end).then_some((entry, (start, end, answered, failed)))
+        })
+    }
+
+    /// The requests of a window.
+    pub(super) fn requests(&self, probe: &ProbeId, window: Range<i64>) -> Requested {
+        let asked = self.observers(probe);
+        let mut found = Requested::default();
+        for (_, (start, end, answered, failed)) in self.counts(probe).filter(|(e, _)| asked.contains(&e.observer)) {
+            if end <= window.start || start >= window.end {
+                continue;
+            }
+            let is_inside = window.contains(&start) && end <= window.end;
+            let of = if is_inside { &mut found.surely } else { &mut found.perhaps };
+            (of.0, of.1) = (of.0 + answered, of.1 + failed);
+        }
+        found.seconds =
+            i64::try_from(window.clone().filter(|second| self.is_counted(probe, *second)).count()).expect("few");
+        found
+    }
+
+    /// Whether all who are asked to count the requests of the probe in this second did.
+    fn is_counted(&self, probe: &ProbeId, second: i64) -> bool {
+        let Some(declared) = self.declared(probe, second) else { return false };
+        let counts = |observer: &ObserverId| {
+            let mut own = self.counts(probe).filter(|(entry, _)| entry.observer == *observer);
+            let is_doubtful = self.doubtful(&[observer.clone()].into())[index(second)];
+            !is_doubtful && own.any(|(_, (start, end, ..))| (start..end).contains(&second))
+        };
+        !declared.observers.is_empty() && declared.observers.iter().all(counts)
     }
 
     /// Up to where a verdict at `at` on something that rests on these probes speaks.
@@ -162,7 +230,7 @@ impl<'a> Model<'a> {
                 let mut until = at - declared.every.secs() - LATE;
                 for entry in self.entries.iter().filter(|entry| entry.observer == *observer) {
                     if let Fact::Covered(coverage) = &entry.fact
-                        && self.counts(coverage, observer, &declared.id)
+                        && self.speaks_of(coverage, observer, &declared.id)
                         && seen(coverage.interval.end, entry) > coverage.interval.start.micros() / 1_000_000
                     {
                         until = until.max(seen(coverage.interval.end, entry));
@@ -204,7 +272,7 @@ impl<'a> Model<'a> {
         for entry in self.entries {
             match &entry.fact {
                 Fact::Covered(coverage) if entry.observer == *observer => {
-                    let asked = self.counts(coverage, observer, probe);
+                    let asked = self.speaks_of(coverage, observer, probe);
                     let end = coverage.interval.end.min(entry.recorded_at + Span::from_secs(5));
                     let interval = Interval::new(coverage.interval.start, end);
                     let concerns = |gap: &Gap| gap.finding.is_none() || gap.finding.as_ref() == finding;

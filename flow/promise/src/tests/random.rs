@@ -6,12 +6,12 @@ use event::policy::{Agreement, Applied};
 use event::promise::{Outcome, Reason, Verdict};
 use event::{Interval, ObserverId, Ppb, ProbeId, Span, Time};
 
-use super::model::{Model, Second, share};
+use super::model::{Model, Requested, Second, share};
 use super::scene::*;
 use crate::Judge;
 use crate::fact::Fact;
 use crate::objective::{
-    Absence, Answered, Availability, Configuration, Coverage, Freshness, Limit, Objective, Reaction, Restore,
+    Absence, Answered, Availability, Configuration, Coverage, Freshness, Limit, Objective, Reaction, Requests, Restore,
 };
 
 pub(super) const SECONDS: i64 = 240;
@@ -69,6 +69,7 @@ fn objectives(over: i64) -> Vec<Objective> {
         restore(Limit::Every, EVERY_RESTORE),
         restore(Limit::Within, RESTORED_WITHIN),
         restore(Limit::LosesAtMost, LOSES_AT_MOST),
+        Objective::Requests(Requests { probe: name("http"), at_least: percent("70 %"), over }),
     ]
 }
 
@@ -95,7 +96,7 @@ fn some_fact(draws: &mut Draws, policies: &[Applied]) -> Fact {
     let probe: ProbeId = name(draws.pick(&PROBES));
     let bracket = some_interval(draws, SECONDS, 30);
     let by = if draws.chance(50) { bracket.start } else { bracket.end };
-    match draws.below(28) {
+    match draws.below(29) {
         0..11 => {
             let interval = some_interval(draws, SECONDS, 120);
             let revision = draws.pick(policies).revision;
@@ -137,6 +138,15 @@ fn some_fact(draws: &mut Draws, policies: &[Applied]) -> Fact {
             let (took, lost) = (s(draws.below(22) - 2), s(draws.below(30) - 2));
             Fact::Restored(Restored { probe, at: bracket.start, took, lost })
         }
+        27 => {
+            let Interval { start, end } = some_interval(draws, SECONDS, 120);
+            let some = |draws: &mut Draws, most: i64| u32::try_from(draws.below(most)).expect("few");
+            // Most are answered, and often there is none at all.
+            let most = (40, 8);
+            let minutes: Vec<_> = (0..draws.below(3)).map(|_| (some(draws, most.0), some(draws, most.1))).collect();
+            let probe = if draws.chance(80) { "http" } else { "beat" };
+            Fact::Counted(count(probe, start.micros() / 1_000_000, end.micros() / 1_000_000, &minutes))
+        }
         _ => {
             let doubtful = some_interval(draws, SECONDS, 20);
             let (from, to) =
@@ -163,7 +173,25 @@ pub(super) fn some_log(draws: &mut Draws) -> Scene {
             scene.tell(Entry { recorded_at: t(recorded_at), observer, fact });
         }
     }
+    if draws.chance(50) {
+        all_counted(draws, &mut scene);
+    }
     scene
+}
+
+/// Everybody counts nearly all of the time: most requests are answered, or most fail.
+fn all_counted(draws: &mut Draws, scene: &mut Scene) {
+    let most = draws.pick(&[(90, 9), (90, 9), (5, 90)]);
+    let length = draws.pick(&[20, 60]);
+    for observer in OBSERVERS {
+        for start in (0..SECONDS).step_by(usize::try_from(length).expect("few")) {
+            if draws.chance(95) {
+                let [answered, failed] = [most.0, most.1].map(|most| u32::try_from(draws.below(most)).expect("few"));
+                let fact = Fact::Counted(count("http", start, start + length, &[(answered, failed)]));
+                scene.tell(Entry { recorded_at: t(SECONDS), observer: name(observer), fact });
+            }
+        }
+    }
 }
 
 /// Up, not down, and all of those counted.
@@ -208,6 +236,31 @@ fn judged(verdict: &Verdict, used: (i64, i64), counted: i64, what: &str) -> Outc
     }
 }
 
+/// What the model says of a share of requests, with whether the window is young.
+fn check_requests(verdict: &Verdict, found: &Requested, over: i64, what: &str) -> Option<(Outcome, bool)> {
+    let whole = verdict.window.length().secs();
+    let ((answered, failed), (perhaps_answered, perhaps_failed)) = (found.surely, found.perhaps);
+    if whole == 0 || answered + failed + perhaps_answered + perhaps_failed == 0 {
+        assert_eq!((verdict.outcome, verdict.figure), (Outcome::Unproven, None), "{what}");
+        return None;
+    }
+    let (one, least_of) = (1_000_000_000, answered + failed + perhaps_failed);
+    let least = if least_of == 0 { 0 } else { answered * one / least_of };
+    let (greatest, of) = (answered + perhaps_answered, answered + perhaps_answered + failed);
+    let greatest = if of == 0 { one } else { (greatest * one + of - 1) / of };
+    let best = |whole: i64| (greatest * found.seconds + one * (whole - found.seconds) + whole - 1) / whole;
+    assert_eq!(bounds(verdict), Some((least * found.seconds / whole, best(whole))), "{what}: {verdict:?}");
+    let outcome = match () {
+        () if least * found.seconds / whole >= 700_000_000 => Outcome::Kept,
+        () if best(over) < 700_000_000 => Outcome::Broken,
+        () => Outcome::Unproven,
+    };
+    assert_eq!(verdict.outcome, outcome, "{what}: {verdict:?}");
+    let is_at_risk = outcome == Outcome::Kept && 2 * (one - best(over)) > 300_000_000;
+    assert_eq!(verdict.reasons.contains(&Reason::AtRisk), is_at_risk, "{what}: {verdict:?}");
+    Some((outcome, whole < over))
+}
+
 /// The outcomes that were drawn.
 struct Drawn {
     /// Of the availability, with whether its window is young.
@@ -216,6 +269,8 @@ struct Drawn {
     bans: Option<Outcome>,
     /// Of the restores, each with its limit.
     restored: Vec<(i64, Outcome)>,
+    /// Of the requests, with whether the window is young.
+    requests: Option<(Outcome, bool)>,
 }
 
 fn check(seed: u64) -> Drawn {
@@ -223,10 +278,10 @@ fn check(seed: u64) -> Drawn {
     let mut scene = some_log(&mut draws);
     let at = SECONDS - draws.below(30);
     let verdicts = scene.judge.verdicts(t(at));
-    let [availability, coverage, configuration, absence, freshness, of_shop, of_all, banned, restores @ ..] =
+    let [availability, coverage, configuration, absence, freshness, of_shop, of_all, banned, restores @ .., requests] =
         &verdicts[..]
     else {
-        panic!("seed {seed}: eleven objectives, {verdicts:?}");
+        panic!("seed {seed}: twelve objectives, {verdicts:?}");
     };
     let what = |name: &str| format!("seed {seed}: {name}");
     // What is told of later seconds is in the log already, but the window is what the verdict speaks of.
@@ -366,7 +421,11 @@ fn check(seed: u64) -> Drawn {
         assert_eq!(verdict.outcome, outcome, "{what}: {verdict:?}");
         restored.push((limit, outcome));
     }
-    Drawn { outcome, reactions, bans, restored }
+    let reach = model.counts_reach(&http, at);
+    let start = model.since().max(reach - over);
+    assert_eq!(requests.window, between(start, reach.max(start)), "seed {seed}: {requests:?}");
+    let requests = check_requests(requests, &model.requests(&http, start..reach), over, &what("requests"));
+    Drawn { outcome, reactions, bans, restored, requests }
 }
 
 #[test]
@@ -380,6 +439,8 @@ fn a_thousand_logs_agree_with_the_model() {
         for young in [true, false] {
             let count = outcomes.iter().filter(|o| **o == Some((outcome, young))).count();
             assert!(count > 10, "{outcome:?}, in a young window {young}: only {count} times");
+            let count = drawn.iter().filter(|drawn| drawn.requests == Some((outcome, young))).count();
+            assert!(count > 10, "{outcome:?}, of requests, in a young window {young}: only {count} times");
         }
         let count = reactions.iter().filter(|o| ***o == outcome).count();
         assert!(count > 10, "{outcome:?}, of a reaction: only {count} times");
@@ -412,7 +473,8 @@ fn stretched(entry: &Entry, by: i64) -> Entry {
                         Objective::Availability(Availability { over, .. })
                         | Objective::Coverage(Coverage { over, .. })
                         | Objective::Configuration(Configuration { over, .. })
-                        | Objective::Absence(Absence { over, .. }) => *over = span(*over),
+                        | Objective::Absence(Absence { over, .. })
+                        | Objective::Requests(Requests { over, .. }) => *over = span(*over),
                         Objective::Reaction(Reaction { within, over, .. }) => {
                             (*within, *over) = (span(*within), span(*over));
                         }
@@ -430,6 +492,7 @@ fn stretched(entry: &Entry, by: i64) -> Entry {
             restored.at = time(restored.at);
             (restored.took, restored.lost) = (span(restored.took), span(restored.lost));
         }
+        Fact::Counted(counted) => counted.interval = interval(counted.interval),
         Fact::ClockStepped(stepped) => (stepped.from, stepped.to) = (time(stepped.from), time(stepped.to)),
         Fact::Covered(covered) => {
             covered.interval = interval(covered.interval);
@@ -458,6 +521,7 @@ fn what_is_forgotten_or_kept_from_before_changes_no_verdict() {
                 Fact::Succeeded(succeeded) => succeeded.at,
                 Fact::Reacted(reacted) => reacted.at,
                 Fact::Restored(restored) => restored.at,
+                Fact::Counted(counted) => counted.interval.end,
                 Fact::ClockStepped(stepped) => stepped.from.max(stepped.to),
                 Fact::Covered(covered) => covered.interval.end,
             };

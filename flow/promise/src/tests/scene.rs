@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use event::engine::ClockStepped;
-use event::evidence::{Changed, Covered, Found, Gap, Reacted, Restored, State, Succeeded};
+use event::evidence::{Changed, Counted, CountedMinute, Covered, Found, Gap, Reacted, Restored, State, Succeeded};
 use event::policy::{Agreement, Applied, Clause, Detector, Maintenance, Probe, Promise, Service, Text};
 use event::promise::{Reason, Verdict};
 use event::{Interval, ObserverId, Ppb, ProbeId, ServiceId, Span, Time};
@@ -78,6 +78,13 @@ pub(super) fn policy(probes: Vec<Probe>, windows: Vec<Maintenance>, promises: Ve
 /// One probe `http` of the shop seen by these observers, and one promise.
 pub(super) fn simple(observers: &[&str], objective: Objective) -> Applied {
     policy(vec![probe("http", SHOP, observers, Agreement::Majority)], vec![], vec![promise(&[objective])])
+}
+
+/// A count of the requests of a probe, with so many answered and failed in each of its minutes.
+pub(super) fn count(probe: &str, start: i64, end: i64, minutes: &[(u32, u32)]) -> Counted {
+    let interval = between(start, end);
+    let minute = |(answered, failed): &(u32, u32)| CountedMinute { interval, answered: *answered, failed: *failed };
+    Counted { probe: name(probe), interval, minutes: minutes.iter().map(minute).collect() }
 }
 
 /// Something that was recorded.
@@ -174,6 +181,11 @@ impl Scene {
     pub(super) fn restored(&mut self, observer: &str, at: i64, took: i64, lost: i64) -> &mut Self {
         let restored = Restored { probe: name("http"), at: t(at), took: s(took), lost: s(lost) };
         self.add(at, observer, Fact::Restored(restored))
+    }
+
+    /// `observer` counted so many requests of `http` as answered and failed from `start` to `end`.
+    pub(super) fn counted(&mut self, observer: &str, start: i64, end: i64, of: (u32, u32)) -> &mut Self {
+        self.add(end, observer, Fact::Counted(count("http", start, end, &[of])))
     }
 
     pub(super) fn clock_stepped(&mut self, observer: &str, from: i64, to: i64) -> &mut Self {

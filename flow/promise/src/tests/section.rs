@@ -218,6 +218,10 @@ fn mistakes_say_what_is_wrong() {
         ("restore = { backup = \"b\", every = \"1 h\", loses_at_most = \"0 s\", over = \"1 d\" }", "never yet in a"),
         ("restore = { backup = \"b\", every = \"1 h\", within = \"soon\", over = \"1 d\" }", "`soon` is"),
         ("restore = { backup = \"b\", every = \"26 h\", over = \"1 d\" }", "can't be seen in a window of 1 d"),
+        ("requests = { at_least = \"99 %\", over = \"1 d\" }", "needs `probe`"),
+        ("requests = { probe = \"front\", over = \"1 d\" }", "needs `at_least`"),
+        ("requests = { probe = \"front\", at_least = \"0 %\", over = \"1 d\" }", "nothing is promised"),
+        ("requests = { probe = \"gone\", at_least = \"99 %\", over = \"1 d\" }", "no probe is called `gone`"),
         ("availibility = { }", "no key `availibility`"),
     ];
     for (objective, reason) in cases {

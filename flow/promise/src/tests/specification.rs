@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use event::engine::{Blind, BlindCause, ClockStepped};
-use event::evidence::{self, Changed, Covered, Found, Gap, Reacted, ReactedTo, Restored, State};
+use event::evidence::{self, Changed, Counted, Covered, Found, Gap, Reacted, ReactedTo, Restored, State};
 use event::journal::{Continued, Destroyed, DestructionIntended, KeyAnnounced, KeyRetired, Opened};
 use event::policy::Agreement;
 use event::promise::{Figure, Outcome, Reason, Unit, Verdict};
@@ -63,6 +63,7 @@ fn samples() -> Vec<(&'static str, Value)> {
         sample(&finding),
         sample(&Reacted::to_failure(probe(), Some(name("disk-usage")), at, at)),
         sample(&Restored { probe: probe(), at, took: s(1), lost: s(1) }),
+        sample(&count("http", 0, 1, &[(1, 1)])),
         sample(&ClockStepped { from: at, to: at }),
         sample(&Blind { engine: text(), interval, cause: BlindCause::Restart }),
         sample(&Opened { origin: text(), vkey: text() }),
@@ -203,6 +204,7 @@ fn the_specification_names_every_constant() {
         ("EVALUATOR", EVALUATOR.to_string()),
         ("SKEW", observed::SKEW.to_string()),
         ("LATE", observed::LATE.to_string()),
+        ("COUNTED_EVERY", Counted::EVERY.to_string()),
         ("REVISED_MAX", steps::REVISED_MAX.to_string()),
         ("CITED_MAX", ruling::CITED_MAX.to_string()),
         ("COVERAGE_CITED_MAX", ruling::COVERAGE_CITED_MAX.to_string()),
@@ -228,7 +230,7 @@ fn the_specification_names_every_constant() {
         .iter()
         .map(|(name, _)| *name)
         .chain(["BEGINNING", "END", "LOOK_BACK", "FORMAT", "ROW_BYTES_MAX", "BUCKETS", "HEAD"])
-        .chain(["BEGAN_WITHIN", "BLIND_KEPT", "WATCH", "RULES", "HEARTBEAT", "BACKUP"])
+        .chain(["BEGAN_WITHIN", "BLIND_KEPT", "WATCH", "RULES", "HEARTBEAT", "BACKUP", "GATE"])
         .collect();
     let folders = [concat!(env!("CARGO_MANIFEST_DIR"), "/src"), concat!(env!("CARGO_MANIFEST_DIR"), "/src/objective")];
     for file in folders.into_iter().flat_map(|folder| std::fs::read_dir(folder).expect("a folder")) {

@@ -65,6 +65,7 @@ impl Writer {
             Fact::Found(body) => self.append(body, observer, at),
             Fact::Reacted(body) => self.append(body, observer, at),
             Fact::Restored(body) => self.append(body, observer, at),
+            Fact::Counted(body) => self.append(body, observer, at),
             Fact::ClockStepped(body) => self.append(body, observer, at),
         };
         self.judge.fold(sequence, observer, at, fact);

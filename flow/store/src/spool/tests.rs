@@ -176,3 +176,37 @@ async fn what_can_not_be_written_is_refused() {
     take(&spool, 0..1).await;
     assert_eq!(drain(&spool, usize::MAX), [0]);
 }
+
+/// What was given away for good is no storage that fails: nothing is written here, and nothing waits.
+#[tokio::test]
+async fn a_spool_that_was_given_away_takes_nothing_and_says_so_to_nobody() {
+    let dir = TempDir::new().expect("a folder");
+    let spool = open(&dir, SMALL);
+    take(&spool, 0..1).await;
+    spool.lend();
+    let refused = spool.take(vec![event(1)]).await.expect_err("it may come back");
+    assert!(matches!(refused, StoreError::Unavailable { .. }), "{refused}");
+    spool.give_away();
+    take(&spool, 1..3).await;
+    assert_eq!(drain(&open(&dir, SMALL), usize::MAX), [0], "the other process has it alone");
+}
+
+/// What another process adds while it has the spool is there when it comes back, and nothing is written or deleted here meanwhile.
+#[tokio::test]
+async fn a_spool_that_is_lent_comes_back_as_it_was_left() {
+    let dir = TempDir::new().expect("a folder");
+    let spool = open(&dir, SMALL);
+    take(&spool, 0..3).await;
+    spool.lend();
+    assert!(spool.take(vec![event(3)]).await.is_err(), "it is kept by whoever records it");
+    assert!(spool.next(usize::MAX).expect("nothing is read").is_none());
+    let other = open(&dir, SMALL);
+    let first = other.next(1).expect("readable").expect("some");
+    other.acknowledge(first.through).expect("acknowledged");
+    take(&other, 10..12).await;
+    drop(other);
+    spool.take_back().expect("it is back");
+    take(&spool, 3..4).await;
+    let came = drain(&spool, usize::MAX);
+    assert_eq!(came, [0, 1, 2, 10, 11, 3], "what the other has delivered may come twice, and nothing is missing");
+}

@@ -1,19 +1,20 @@
-//! What is said for everybody of the guard: that it runs, which time it covered, and its two findings. No address, no log, no rule.
+//! What is said for everybody of one probe of an engine of a host: its state, which time it covered, and its findings.
+//!
+//! An engine tells it in turns of some seconds how things are; it makes changes, findings and coverage records of that, each where it is
+//! due. Time in which no turn came has no record, and so is unproven.
 
 use event::evidence::{Changed, Covered, Found, Gap, State};
 use event::{FindingId, Interval, ProbeId, ServiceId, Span, Time};
 
-use crate::config::{BANS_NOT_ENFORCED, EVERY, LOGS_UNREAD, OFFENDERS_BANNED};
+/// The longest stretch of a coverage record.
+pub const EVERY: Span = Covered::EVERY_MIN;
 
 /// What stands between a full record and the next one; longer than the engine needs for one turn.
-const TURN_MAX: Span = Span::from_secs(15);
-
-/// The findings, in the order in which a turn is told of them.
-pub(crate) const FINDINGS: [&str; 3] = [LOGS_UNREAD, BANS_NOT_ENFORCED, OFFENDERS_BANNED];
+pub const TURN_MAX: Span = Span::from_secs(15);
 
 /// The record of one probe, from its start on.
 #[derive(Debug)]
-pub(crate) struct Statement {
+pub struct Statement {
     probe: ProbeId,
     service: ServiceId,
     revision: String,
@@ -23,7 +24,7 @@ pub(crate) struct Statement {
     looked_until: Time,
     gaps: Vec<Interval>,
     state: Option<State>,
-    findings: [Finding; FINDINGS.len()],
+    findings: Vec<Finding>,
 }
 
 /// A finding, and whether it is there.
@@ -36,16 +37,19 @@ struct Finding {
 
 /// What is to be journaled.
 #[derive(Default, Debug)]
-pub(crate) struct Said {
-    pub(crate) covered: Option<Covered>,
-    pub(crate) changed: Option<Changed>,
-    pub(crate) found: Vec<Found>,
+pub struct Said {
+    /// The record of a stretch of time.
+    pub covered: Option<Covered>,
+    /// The state, where it has changed.
+    pub changed: Option<Changed>,
+    /// Findings that have opened or closed.
+    pub found: Vec<Found>,
 }
 
 impl Statement {
-    /// Nothing is covered before `now`.
-    pub(crate) fn new(probe: ProbeId, service: ServiceId, revision: String, now: Time) -> Self {
-        let finding = |name| Finding { name, open: None, last_look: now };
+    /// Of a probe with these findings, in the order in which a turn is told of them. Nothing is covered before `now`.
+    pub fn new(probe: ProbeId, service: ServiceId, revision: String, findings: &[&'static str], now: Time) -> Self {
+        let finding = |name: &&'static str| Finding { name, open: None, last_look: now };
         Self {
             probe,
             service,
@@ -54,14 +58,13 @@ impl Statement {
             looked_until: now,
             gaps: Vec::new(),
             state: None,
-            findings: FINDINGS.map(finding),
+            findings: findings.iter().map(finding).collect(),
         }
     }
 
-    /// A turn of the engine: whether bans are in force (up), not (down), or simulated (undecided), and which of [`FINDINGS`] are open. Unless the first is, every log was looked
-    /// at up to `now`, and since the turn before, unless that is longer ago than a turn takes.
-    pub(crate) fn turn(&mut self, now: Time, state: State, open: [bool; FINDINGS.len()]) -> Said {
-        let all_read = !open[0];
+    /// A turn of the engine: the state, whether everything was looked at up to `now` and since the turn before (unless that is longer
+    /// ago than a turn takes), and which of the findings are open.
+    pub fn turn(&mut self, now: Time, state: State, all_seen: bool, open: &[bool]) -> Said {
         let mut said = Said::default();
         if now < self.looked_until {
             // The clock was set back: what was said stands, and nothing is said twice.
@@ -74,7 +77,7 @@ impl Statement {
             said.covered = self.end();
             self.said_until = now;
             self.gaps.clear();
-        } else if !all_read && turn.length() > Span::ZERO {
+        } else if !all_seen && turn.length() > Span::ZERO {
             match self.gaps.last_mut() {
                 Some(last) if last.end == turn.start => last.end = turn.end,
                 _ => self.gaps.push(turn),
@@ -88,11 +91,11 @@ impl Statement {
             said.changed = Some(Changed { probe, service, state, after, by: now });
         }
         for (finding, open) in self.findings.iter_mut().zip(open) {
-            if finding.open != Some(open) {
+            if finding.open != Some(*open) {
                 let after = if finding.open.is_none() { now } else { finding.last_look };
-                finding.open = Some(open);
+                finding.open = Some(*open);
                 if let Ok(name) = finding.name.parse::<FindingId>() {
-                    said.found.push(Found { finding: name, probe: self.probe.clone(), open, after, by: now });
+                    said.found.push(Found { finding: name, probe: self.probe.clone(), open: *open, after, by: now });
                 }
             }
             finding.last_look = now;
@@ -106,12 +109,12 @@ impl Statement {
     }
 
     /// Whether the finding was said to be there.
-    pub(crate) fn is_open(&self, finding: &str) -> bool {
+    pub fn is_open(&self, finding: &str) -> bool {
         self.findings.iter().any(|known| known.name == finding && known.open == Some(true))
     }
 
     /// The record of what is not said yet, at the end.
-    pub(crate) fn end(&mut self) -> Option<Covered> {
+    pub fn end(&mut self) -> Option<Covered> {
         (self.looked_until > self.said_until).then(|| self.covered(self.looked_until))
     }
 
@@ -142,7 +145,13 @@ mod tests {
     }
 
     fn statement() -> Statement {
-        Statement::new("guard".parse().expect("ok"), "guard".parse().expect("ok"), "r1".to_owned(), at(0))
+        Statement::new(
+            "guard".parse().expect("ok"),
+            "guard".parse().expect("ok"),
+            "r1".to_owned(),
+            &["one", "two", "three"],
+            at(0),
+        )
     }
 
     #[test]
@@ -150,7 +159,7 @@ mod tests {
         let mut statement = statement();
         let mut records = Vec::new();
         for second in (0..=180).step_by(5) {
-            records.extend(statement.turn(at(second), State::Up, [false, false, false]).covered);
+            records.extend(statement.turn(at(second), State::Up, true, &[false, false, false]).covered);
         }
         records.extend(statement.end());
         let spans: Vec<_> = records.iter().map(|record| (record.interval.start, record.interval.end)).collect();
@@ -161,14 +170,14 @@ mod tests {
     #[test]
     fn what_was_not_read_is_a_gap_and_a_finding() {
         let mut statement = statement();
-        let first = statement.turn(at(0), State::Up, [false, false, false]);
+        let first = statement.turn(at(0), State::Up, true, &[false, false, false]);
         assert_eq!(first.changed.map(|changed| changed.state), Some(State::Up));
         assert_eq!(first.found.len(), 3, "all are known not to be there");
-        assert!(statement.turn(at(5), State::Up, [false, false, false]).found.is_empty());
-        let lost = statement.turn(at(10), State::Up, [true, false, false]);
+        assert!(statement.turn(at(5), State::Up, true, &[false, false, false]).found.is_empty());
+        let lost = statement.turn(at(10), State::Up, false, &[true, false, false]);
         assert_eq!(lost.found.iter().map(|found| (found.open, found.after)).collect::<Vec<_>>(), [(true, at(5))]);
-        statement.turn(at(15), State::Up, [true, false, false]);
-        assert!(!statement.turn(at(20), State::Up, [false, false, false]).found[0].open);
+        statement.turn(at(15), State::Up, false, &[true, false, false]);
+        assert!(!statement.turn(at(20), State::Up, true, &[false, false, false]).found[0].open);
         let record = statement.end().expect("a record");
         assert_eq!(record.gaps.iter().map(|gap| gap.interval).collect::<Vec<_>>(), [Interval::new(at(5), at(15))]);
     }
@@ -182,7 +191,7 @@ mod tests {
             let now = at(0) + Span::from_millis(5_003 * turn);
             let is_lost = turn % 7 == 3;
             unread = unread + if is_lost { Span::from_millis(5_003) } else { Span::ZERO };
-            records.extend(statement.turn(now, State::Up, [is_lost, false, false]).covered);
+            records.extend(statement.turn(now, State::Up, !is_lost, &[is_lost, false, false]).covered);
         }
         records.extend(statement.end());
         for pair in records.windows(2) {
@@ -200,7 +209,7 @@ mod tests {
             let mut statement = statement();
             let mut records = Vec::new();
             for second in (0..=40).step_by(5).chain((40 + stood..=100 + stood).step_by(5)) {
-                records.extend(statement.turn(at(second), State::Up, [false, false, false]).covered);
+                records.extend(statement.turn(at(second), State::Up, true, &[false, false, false]).covered);
             }
             records.extend(statement.end());
             let spans: Vec<_> = records.iter().map(|record| (record.interval.start, record.interval.end)).collect();
@@ -212,8 +221,8 @@ mod tests {
     #[test]
     fn unenforced_bans_are_down_at_once() {
         let mut statement = statement();
-        statement.turn(at(0), State::Up, [false, false, false]);
-        let said = statement.turn(at(5), State::Down, [false, true, false]);
+        statement.turn(at(0), State::Up, true, &[false, false, false]);
+        let said = statement.turn(at(5), State::Down, true, &[false, true, false]);
         assert_eq!(said.changed.map(|changed| (changed.state, changed.after)), Some((State::Down, at(0))));
         assert!(said.covered.is_some());
         assert_eq!(said.found.len(), 1);
@@ -223,9 +232,10 @@ mod tests {
     fn a_clock_that_is_set_back_says_nothing_twice() {
         let mut statement = statement();
         for second in (0..60).step_by(5) {
-            statement.turn(at(second), State::Up, [false, false, false]);
+            statement.turn(at(second), State::Up, true, &[false, false, false]);
         }
-        let turns = (-600..=-540).step_by(5).map(|second| statement.turn(at(second), State::Up, [false, false, false]));
+        let turns =
+            (-600..=-540).step_by(5).map(|second| statement.turn(at(second), State::Up, true, &[false, false, false]));
         let record = turns.filter_map(|said| said.covered).last().expect("a record");
         assert_eq!(record.interval.start, at(-600));
     }
