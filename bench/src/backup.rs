@@ -36,6 +36,12 @@ pub(crate) fn run() -> Outcome {
     postgres::run()
 }
 
+/// Restores of large databases.
+pub(crate) fn large() -> Outcome {
+    mariadb::large()?;
+    postgres::large()
+}
+
 /// What a program, or a pipe of them, took.
 struct Took {
     seconds: f64,

@@ -126,7 +126,7 @@ impl Agent {
 
     /// Waits until everything up to now is safe; returns how long that took.
     pub(super) fn shipped(&self) -> Result<f64, Failed> {
-        let (instant, begun) = (wall()?, now());
+        let (instant, begun) = (second(&wall()?), now());
         self.until("the log", || self.succeeded("log").filter(|through| *through > instant))?;
         Ok(begun.elapsed().as_secs_f64())
     }
@@ -144,9 +144,10 @@ impl Agent {
     pub(super) fn restore(&self, into: &str) -> Result<Took, Failed> {
         let to = match self.kind("log") {
             Some(_) => {
+                // MariaDB dates commits to whole seconds.
                 let to = wall()?;
                 self.shipped()?;
-                to
+                second(&to)
             }
             None => wall()?,
         };
@@ -177,6 +178,11 @@ impl Agent {
 pub(super) fn open_to_all(folder: &Path) -> Result<(), Failed> {
     use std::os::unix::fs::PermissionsExt as _;
     Ok(std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?)
+}
+
+/// The second of a time, as it is shown.
+fn second(time: &str) -> String {
+    format!("{}Z", time.get(..19).unwrap_or(time))
 }
 
 /// The time, to the millisecond.

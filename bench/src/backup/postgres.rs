@@ -1,4 +1,4 @@
-//! PostgreSQL, beside `pg_basebackup | zstd | openssl` for bases, and `pg_receivewal` for the log.
+//! PostgreSQL, beside `pg_basebackup | zstd | openssl`, pgBackRest and Barman for bases, and `pg_receivewal` for the log.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,6 +12,7 @@ use crate::{Outcome, row};
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 /// Scale of pgbench: about 15 MB each.
 const SCALE: u32 = 16;
+const LARGE_SCALE: u32 = 260;
 const LOAD_S: u32 = 20;
 const LAGS: usize = 5;
 const AS_POSTGRES: &str = "cd /; setpriv --reuid=postgres --regid=postgres --init-groups --";
@@ -63,9 +64,8 @@ impl Server {
     }
 }
 
-pub(crate) fn run() -> Outcome {
-    let folder = tempfile::tempdir()?;
-    let at = folder.path();
+/// A cluster with the tables of pgbench, and their bytes.
+fn begun(at: &Path, scale: u32) -> Result<(Server, PathBuf, u64), Failed> {
     super::agent::open_to_all(at)?;
     let place = at.join("server");
     std::fs::create_dir(&place)?;
@@ -76,20 +76,51 @@ pub(crate) fn run() -> Outcome {
         return Err("initdb failed".into());
     }
     let server = Server::start(&data, &place)?;
-    server.pgbench(&["-i", "-q", "-s", &SCALE.to_string()])?;
+    server.pgbench(&["-i", "-q", "-s", &scale.to_string()])?;
     server.sql("CHECKPOINT")?;
     let bytes = size_of(&data.join("base"))?;
     settle()?;
     row("a cluster of PostgreSQL", &format!("{} MB", bytes / 1_000_000), "–");
+    Ok((server, data, bytes))
+}
 
-    let socket = place.display().to_string();
+/// The agent, once it has a base.
+fn agent(at: &Path, socket: &str) -> Result<Agent, Failed> {
     let agent = Agent::start(at, "postgres", &format!("postgres = [{{ name = \"it\", socket = \"{socket}\" }}]"))?;
     agent.first(now())?;
+    Ok(agent)
+}
+
+/// A restore of a large cluster: what takes the same time for every size counts for little there.
+pub(crate) fn large() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let at = folder.path();
+    let (server, data, bytes) = begun(at, LARGE_SCALE)?;
+    let socket = server.folder.display().to_string();
+    let agent = agent(at, &socket)?;
+    let (backrest, barman) = (Backrest::new(at, &data, &server.folder)?, Barman::new(at, &server.folder)?);
+    let (mut base, mut restore) = (Measured::default(), Measured::default());
+    round(&agent, (&backrest, &barman), at, &socket, 0, &mut base, &mut restore)?;
+    drop(barman);
+    base.rows("full base", bytes, "–");
+    restore.rows("restore of it; ours with the log, a start of the server, and proved", bytes, "≥ 0.7 × a copy");
+    Ok(())
+}
+
+pub(crate) fn run() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let at = folder.path();
+    let (server, data, bytes) = begun(at, SCALE)?;
+    let place = server.folder.clone();
+    let socket = place.display().to_string();
+    let agent = agent(at, &socket)?;
     let backrest = Backrest::new(at, &data, &place)?;
+    let barman = Barman::new(at, &place)?;
     let (mut base, mut restore, mut most_mb) = (Measured::default(), Measured::default(), 0.0);
     for number in 0..ROUNDS {
-        most_mb = f64::max(most_mb, round(&agent, &backrest, at, &socket, number, &mut base, &mut restore)?);
+        most_mb = f64::max(most_mb, round(&agent, (&backrest, &barman), at, &socket, number, &mut base, &mut restore)?);
     }
+    drop(barman);
     base.rows("full base", bytes, "–");
     row("agent, the most resident", &format!("{most_mb:.0} MB"), AGENT_MB);
     restore.rows("restore of it; ours with the log, a start of the server, and proved", bytes, "≥ 0.7 × a copy");
@@ -136,10 +167,59 @@ impl Backrest {
     }
 }
 
+/// Barman of Debian, which keeps bases as they are, and receives the log beside.
+struct Barman {
+    settings: PathBuf,
+    #[expect(dead_code, reason = "it is ended when it is dropped")]
+    receiving: Process,
+}
+
+impl Barman {
+    fn new(at: &Path, socket: &Path) -> Result<Self, Failed> {
+        let (settings, shown, socket) = (at.join("barman.conf"), at.display(), socket.display());
+        let text = format!(
+            "[barman]\nbarman_user = postgres\nbarman_home = {shown}/barman\nbarman_lock_directory = {shown}/barman\n\
+             configuration_files_directory = {shown}/none\nlog_file = {shown}/barman/log\n\
+             [it]\ndescription = \"it\"\nconninfo = host={socket} user=postgres dbname=postgres\n\
+             streaming_conninfo = host={socket} user=postgres\nbackup_method = postgres\nstreaming_archiver = on\n\
+             slot_name = barman\nimmediate_checkpoint = true\npath_prefix = {PROGRAMS}\n"
+        );
+        std::fs::write(&settings, text)?;
+        shell(&format!("mkdir {shown}/barman; chown postgres: {shown}/barman"))?;
+        let line = |command: &str| barman(&settings, command);
+        shell(&line("receive-wal --create-slot it"))?;
+        let receiving = Process::start(
+            Process::command("sh")
+                .args(["-c", &line("receive-wal it").replace("setpriv", "exec setpriv")])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+        )?;
+        // No base is taken before the first file of the log has come.
+        pause(Duration::from_secs(3));
+        shell(&line("switch-wal --force --archive it"))?;
+        Ok(Self { settings, receiving })
+    }
+
+    fn line(&self, command: &str) -> String {
+        barman(&self.settings, command)
+    }
+}
+
+impl Drop for Barman {
+    fn drop(&mut self) {
+        // It has a program of its own, which would live on.
+        drop(shell(&self.line("receive-wal --stop it")));
+    }
+}
+
+fn barman(settings: &Path, command: &str) -> String {
+    format!("{AS_POSTGRES} barman --config={} --quiet {command}", settings.display())
+}
+
 /// A base and a restore of it, ours and those of the peers; the memory of the agent.
 fn round(
     agent: &Agent,
-    backrest: &Backrest,
+    (backrest, barman): (&Backrest, &Barman),
     at: &Path,
     socket: &str,
     number: usize,
@@ -154,6 +234,8 @@ fn round(
     base.add("pg_basebackup, zstd -3, openssl", theirs);
     settle()?;
     base.add("pgBackRest 2.45, two processes", shell(&backrest.line("--type=full backup"))?);
+    settle()?;
+    base.add("Barman 3.4, neither compressed nor encrypted", shell(&barman.line("backup --wait it"))?);
     settle()?;
     let ours = agent.take()?;
     let mb = ours.peak_mb;
@@ -173,6 +255,11 @@ fn round(
     settle()?;
     let theirs = shell(&backrest.line(&format!("--type=none --pg1-path={shown}/theirs restore")))?;
     restore.add("pgBackRest 2.45, without a log", theirs);
+    shell(&format!("rm -r {shown}/theirs; mkdir {shown}/theirs; chown postgres: {shown}/theirs"))?;
+    settle()?;
+    let theirs =
+        shell(&format!("{}; sync -f {shown}/theirs", barman.line(&format!("recover it latest {shown}/theirs"))))?;
+    restore.add("Barman 3.4, which copies, synced", theirs);
     shell(&format!("rm -r {shown}/theirs"))?;
     settle()?;
     let into = format!("ours-{number}");

@@ -4,7 +4,6 @@
 //! damaged at every copy, and where a program of the database can't make anything of it. Nothing is passed over in silence: each is
 //! in the log, and in what was restored ([`PassedOver`]).
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,9 @@ use event::Time;
 
 use crate::database::{DatabaseError, PassedOver};
 use crate::objects::Why;
+use crate::room;
 use crate::sealed::{Catalog, Manifest, RepositoryError};
+use crate::work::empty;
 
 /// At how many bases the programs of the database may fail, and the restore still tries the next one: then rather this host is to blame.
 const PROGRAMS_FAIL_MAX: usize = 3;
@@ -101,23 +102,19 @@ impl Bases {
         tracing::error!(base = set, why, "a base is of no use: the restore goes on with an older one");
         self.passed_over.push(PassedOver { set, why });
         let failed = |error| DatabaseError::Files { path: self.into.clone(), error };
-        for entry in fs::read_dir(&self.into).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let is_folder = entry.file_type().map_err(failed)?.is_dir();
-            let removed = if is_folder { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
-            removed.map_err(|error| DatabaseError::Files { path: entry.path(), error })?;
-        }
-        Ok(())
+        empty(&self.into).map_err(failed)
     }
 
     fn is_full(&self) -> bool {
-        rustix::fs::statvfs(&self.into).is_ok_and(|place| place.f_bavail.saturating_mul(place.f_frsize) < ROOM_MIN)
+        room::free(&self.into).is_ok_and(|free| free < ROOM_MIN)
     }
 
     /// The bases that were passed over for `set`.
     pub(crate) fn newer_than(self, set: &str) -> Vec<PassedOver> {
-        // Names begin with the time.
-        self.passed_over.into_iter().filter(|passed| *passed.set > *set).collect()
+        // Names begin with the second in which they were begun, and of those of one second the newer is tried first.
+        let second = |set: &str| set.split('-').next().unwrap_or_default().to_owned();
+        let of = second(set);
+        self.passed_over.into_iter().filter(|passed| passed.set != set && second(&passed.set) >= of).collect()
     }
 }
 

@@ -134,11 +134,13 @@ impl Board {
         let mut lines = self.lock();
         let key = (name.to_owned(), kind);
         let Some(line) = lines.of.get_mut(&key) else { return };
-        line.succeeded = Some(line.succeeded.map_or(at, |before| before.max(at)));
+        // How far a log is, is said anew each time: where the clock was set back, it is not as far as was said before.
+        line.succeeded = Some(line.succeeded.filter(|_| kind != Kind::Log).map_or(at, |before| before.max(at)));
         line.successes += 1;
         line.error = None;
         line.doing = None;
-        let is_due = kind != Kind::Log || lines.said.get(&key).is_none_or(|said| at.since(*said) >= SAID_EVERY);
+        let is_due =
+            kind != Kind::Log || lines.said.get(&key).is_none_or(|said| at < *said || at.since(*said) >= SAID_EVERY);
         if is_due && let Some(probe) = kind.probe(name) {
             lines.said.insert(key, at);
             lines.unsaid.push(Succeeded { probe, at });

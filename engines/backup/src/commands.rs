@@ -10,7 +10,6 @@ use engine::printable::text as printable;
 use engine::{BoxFuture, Command, Context, Failure};
 use event::{Span, Time};
 use policy::{Document, Nouns, Part as _};
-use serde_json::Value;
 
 use crate::config::{Config, SecretPlace, Settings};
 use crate::open::{Reading, open_as};
@@ -111,6 +110,18 @@ fn reading_flag(command: clap::Command) -> clap::Command {
     command.arg(first)
 }
 
+/// Fails where a folder is, or would be, among the data of a server of MariaDB or PostgreSQL, which takes each folder there for its own.
+fn is_apart(folder: &Path) -> Result<(), Failure> {
+    let is_of_server = |above: &&Path| ["ibdata1", "PG_VERSION"].iter().any(|file| above.join(file).exists());
+    match folder.ancestors().find(is_of_server) {
+        None => Ok(()),
+        Some(server) => {
+            let why = format!("{} is inside of {}, where a server has its data", folder.display(), server.display());
+            Err(Failure::new(why).remedy("name a folder elsewhere").code(2))
+        }
+    }
+}
+
 fn reading(matches: &ArgMatches, now: Time) -> Result<Reading, Failure> {
     // Commands that write do not have it.
     match matches.try_get_one::<String>("as-first-written").ok().flatten().map(String::as_str) {
@@ -122,14 +133,6 @@ fn reading(matches: &ArgMatches, now: Time) -> Result<Reading, Failure> {
 
 fn wants_json(matches: &ArgMatches) -> bool {
     matches.get_flag("json")
-}
-
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value.get(key).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// `[backup]` of the policy that the arguments name.

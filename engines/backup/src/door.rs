@@ -1,9 +1,7 @@
 //! The door: how the commands of this host ask the engine in its agent, with a server or without.
 
-use engine::BoxFuture;
-use engine::door::{Access, Call, Door, Listeners, Method, Mount, Reply};
+use engine::door::{Access, Call, Listeners, Method, Mount, Reply};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
 
 use crate::events::Rewound;
 
@@ -34,48 +32,22 @@ pub(crate) enum Wish {
     },
 }
 
-/// A wish, and where its answer goes.
-pub(crate) type Order = (Wish, oneshot::Sender<Reply>);
+/// The mount, as `engine::door::Orders` takes it.
+pub(crate) const MOUNT: &[Mount] = &[Mount {
+    prefix: API,
+    listeners: Listeners::Team,
+    access: Access::TeamToken,
+    methods: &[Method::Get, Method::Post],
+    body_bytes_max: BODY_BYTES_MAX,
+}];
+/// What a caller is told whom the engine can't answer.
+pub(crate) const LOST: &str = "the backup engine starts, or has failed: look at the log of the agent";
 
-/// The door of the engine.
-pub struct BackupDoor(mpsc::Sender<Order>);
-
-impl BackupDoor {
-    pub(crate) const fn new(orders: mpsc::Sender<Order>) -> Self {
-        Self(orders)
-    }
-
-    async fn ask(&self, wish: Wish) -> Reply {
-        let (answer, answered) = oneshot::channel();
-        let lost = || Reply::error(503, "the backup engine starts, or has failed: look at the log of the agent");
-        if self.0.send((wish, answer)).await.is_err() {
-            return lost();
-        }
-        answered.await.unwrap_or_else(|_| lost())
-    }
-}
-
-impl Door for BackupDoor {
-    fn mounts(&self) -> &'static [Mount] {
-        &[Mount {
-            prefix: API,
-            listeners: Listeners::Team,
-            access: Access::TeamToken,
-            methods: &[Method::Get, Method::Post],
-            body_bytes_max: BODY_BYTES_MAX,
-        }]
-    }
-
-    fn call(&self, call: Call) -> BoxFuture<'_, Reply> {
-        Box::pin(async move {
-            match (call.method, &call.segments()[..]) {
-                (Method::Get, ["status"]) => self.ask(Wish::Status).await,
-                (Method::Post, ["run" | "rewound"]) => match call.json::<Wish>() {
-                    Ok(wish) => self.ask(wish).await,
-                    Err(reply) => reply,
-                },
-                _ => Reply::error(404, "the backup engine knows nothing of that name"),
-            }
-        })
+/// What a call wants.
+pub(crate) fn wish(call: &Call) -> Result<Wish, Reply> {
+    match (call.method, &call.segments()[..]) {
+        (Method::Get, ["status"]) => Ok(Wish::Status),
+        (Method::Post, ["run" | "rewound"]) => call.json(),
+        _ => Err(Reply::error(404, "the backup engine knows nothing of that name")),
     }
 }

@@ -19,6 +19,7 @@
 
 mod backend;
 mod check;
+mod chunk;
 mod destination;
 mod destroy;
 mod foreseen;

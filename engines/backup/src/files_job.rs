@@ -14,7 +14,7 @@ use crate::elsewhere::Elsewhere;
 use crate::events::{Taken, Tested};
 use crate::files::{Files, FilesError, Point, RestoreOptions};
 use crate::job::{AGAIN_MIN, pause, remove_folder, twice, until};
-use crate::restore_tests::{self, Outcome, RestoreTests, from_copy, in_turn};
+use crate::restore_tests::{self, Outcome, RestoreTests, from_copy, in_turn, nothing_elsewhere};
 use crate::sealed::Repository;
 
 /// The work on the files of one backup.
@@ -125,14 +125,16 @@ impl FilesJob {
     /// How much would be lost if this host burnt now: how old the newest snapshot is that a copy elsewhere has.
     async fn lost(&self, context: &Context, now: Time) -> Result<Span, FilesError> {
         let mut newest = None;
+        let mut unread = Vec::new();
         for copy in self.elsewhere.counting(&self.repository) {
             let alone = Arc::new(self.repository.only(copy));
-            // A copy that can't be read has nothing.
-            let snapshots = self.files.snapshots(context, &alone).await.unwrap_or_default();
-            newest = newest.max(snapshots.iter().map(|snapshot| snapshot.at).max());
+            match self.files.snapshots(context, &alone).await {
+                Ok(snapshots) => newest = newest.max(snapshots.iter().map(|snapshot| snapshot.at).max()),
+                // It has nothing that anybody could read.
+                Err(error) => unread.push(error.to_string()),
+            }
         }
-        let nothing = "no copy away from this host has a snapshot";
-        let newest = newest.ok_or_else(|| FilesError::NoSnapshot(nothing.into()))?;
+        let newest = newest.ok_or_else(|| FilesError::NoSnapshot(nothing_elsewhere(&self.elsewhere, &unread)))?;
         Ok(now.since(newest).max(Span::ZERO))
     }
 }
@@ -169,7 +171,6 @@ impl RestoreTests for FilesJob {
         let mut is_of_instant = wanted.is_some();
         // From one copy alone: what another one has hides nothing of it.
         let (repository, copy) = in_turn(&self.repository, &self.work);
-        let mut lost = Span::ZERO;
         let folder = self.work.join("restored");
         let watcher = OnBoard { board: &self.board, name: self.name(), kind: Kind::Restore };
         let mut tested = Tested {
@@ -182,10 +183,13 @@ impl RestoreTests for FilesJob {
             bytes: 0,
             took: Span::ZERO,
         };
+        let lost = match self.lost(context, context.clock.now()).await {
+            Ok(lost) => lost,
+            Err(error) => return Outcome::unmeasured(tested, context.clock.monotonic().since(began), &error),
+        };
         let restored = async {
             remove_folder(&folder).await.map_err(|error| error.to_string())?;
             let options = RestoreOptions { without_devices: true, ..RestoreOptions::default() };
-            lost = self.lost(context, context.clock.now()).await.map_err(|error| error.to_string())?;
             if wanted.is_none()
                 && let Ok(Some(drawn)) = self.drawn(context, &repository).await
             {

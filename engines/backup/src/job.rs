@@ -2,7 +2,7 @@
 //! random instant is restored.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::Context;
@@ -19,7 +19,7 @@ use crate::dependents;
 use crate::elsewhere::Elsewhere;
 use crate::events::{Taken, Tested};
 use crate::restorable::restorable;
-use crate::restore_tests::{self, Outcome, RestoreTests, from_copy, in_turn};
+use crate::restore_tests::{self, Outcome, RestoreTests, from_copy, in_turn, nothing_elsewhere};
 use crate::sealed::{Catalog, Manifest, Repository};
 use crate::sources::{self, Asked};
 use crate::versions;
@@ -33,6 +33,11 @@ const LOOK_EVERY: Span = Span::from_secs(300);
 const INSTANTS_MAX: usize = 3;
 /// How often the locks of what can be restored, and the ends of the log, are looked at.
 const LOCKED_EVERY: Span = Span::from_secs(3600);
+/// How many bases the log may have taken at once, one after another; each one behind them waits, twice as long as the one before.
+const HURRIED_MAX: u32 = 3;
+const HURRIED_AGAIN_MAX: Span = Span::from_secs(3600);
+/// Without one for so long, the next one is taken at once again.
+const HURRIED_WITHIN: Span = Span::from_secs(6 * 3600);
 /// How long after the first base the first restore test waits.
 pub(crate) const FIRST_TEST_AFTER: Span = Span::from_secs(120);
 
@@ -50,10 +55,14 @@ pub(crate) struct Job {
     pub(crate) restore_every: Span,
     /// Where restore tests have room.
     pub(crate) work: PathBuf,
-    /// A base is needed at once: the log is a new one, or somebody asks.
+    /// A base is needed at once: the log is a new one, or what there was is damaged.
     pub(crate) base_now: Arc<Notify>,
+    /// Somebody asks for a base.
+    pub(crate) base_asked: Notify,
     /// A restore test is asked for.
     pub(crate) test_now: Notify,
+    /// The log that goes on from the base that was taken last since the start.
+    pub(crate) log_of_base: Mutex<Option<String>>,
 }
 
 impl Job {
@@ -73,10 +82,11 @@ impl Job {
                 let is_without = !came
                     && !bases.is_empty()
                     && bases.iter().all(|base| base.manifest.log.as_ref() != Some(&shipped.log));
-                let is_broken = is_without || (shipped.is_new_log && (!bases.is_empty() || job.has_base()));
+                let replaces = shipped.is_new_log && (!bases.is_empty() || job.has_base());
+                // The first log of a backup replaces none, and its first base is due anyway, or was quicker than the first piece.
+                let is_first = !came && bases.is_empty() && job.took_base_of(&shipped.log);
                 came = true;
-                // The first log of a backup replaces none, and its first base is due anyway.
-                if is_broken {
+                if (is_without || replaces) && !is_first {
                     let why = "the log that there was has ended: a new base is taken, and what lies between can't be restored";
                     job.board.log_broken(job.name(), why);
                     job.base_now.notify_one();
@@ -117,6 +127,11 @@ impl Job {
         lines.get(&(self.name().to_owned(), Kind::Full)).is_some_and(|line| line.succeeded.is_some())
     }
 
+    /// Whether the base that was taken last since the start is of this log.
+    fn took_base_of(&self, log: &str) -> bool {
+        self.log_of_base.lock().unwrap_or_else(PoisonError::into_inner).as_deref() == Some(log)
+    }
+
     /// Writes to the board what keeps the database from being backed up, each with what mends it, until the engine stops: settings and
     /// rights may change at any time.
     pub(crate) async fn look(self: Arc<Self>, context: Context) {
@@ -139,7 +154,7 @@ impl Job {
 
     /// Takes bases until the engine stops.
     pub(crate) async fn bases(self: Arc<Self>, context: Context) {
-        let mut again = AGAIN_MIN;
+        let (mut again, mut hurried) = (AGAIN_MIN, Hurried::default());
         let mut lock_at = context.clock.monotonic();
         while !context.stop.is_cancelled() {
             let now = context.clock.monotonic();
@@ -156,33 +171,59 @@ impl Job {
                 Ok(next) => next,
                 Err(error) => {
                     self.board.failed(self.name(), Kind::Full, error.to_string());
-                    pause(&context, again, &self.base_now).await;
+                    pause(&context, again, &self.base_asked).await;
                     again = twice(again);
                     continue;
                 }
             };
             self.board.change(self.name(), kind, |line| line.due = Some(due));
             let left = due.since(context.clock.now()).max(Span::ZERO);
-            let is_asked = tokio::select! {
+            let is_urgent = tokio::select! {
                 biased;
                 () = context.stop.cancelled() => return,
-                () = self.base_now.notified() => true,
+                () = self.base_asked.notified() => Some(false),
+                () = self.base_now.notified() => Some(true),
                 // A clock that is set meanwhile moves what is due: nobody sleeps for longer than a minute.
-                () = tokio::time::sleep(left.min(Span::from_secs(60)).to_std()) => false,
+                () = tokio::time::sleep(left.min(Span::from_secs(60)).to_std()) => None,
             };
-            if !is_asked && left > Span::ZERO {
+            if is_urgent.is_none() && left > Span::ZERO {
                 continue;
             }
-            let kind = if is_asked { Kind::Full } else { kind };
+            if is_urgent == Some(true) {
+                let rest = hurried.rest(context.clock.monotonic());
+                if rest > Span::ZERO {
+                    self.board.change(self.name(), Kind::Full, |line| line.due = Some(context.clock.now() + rest));
+                    tracing::warn!(
+                        backup = self.name(),
+                        rest_s = rest.secs(),
+                        "the log has had base after base taken: the next one waits"
+                    );
+                    tokio::select! {
+                        () = wait(&context, rest) => {}
+                        () = self.base_asked.notified() => {}
+                    }
+                    if context.stop.is_cancelled() {
+                        return;
+                    }
+                }
+            }
+            let kind = if is_urgent.is_some() { Kind::Full } else { kind };
             again = match self.take_base(&context, kind).await {
-                Ok(()) => AGAIN_MIN,
+                Ok(()) => {
+                    if is_urgent == Some(true) {
+                        hurried.taken(context.clock.monotonic());
+                    }
+                    AGAIN_MIN
+                }
                 Err(error) => {
                     tracing::warn!(backup = self.name(), %error, "no base could be taken");
                     self.board.failed(self.name(), kind, error.to_string());
-                    pause(&context, again, &self.base_now).await;
-                    if is_asked {
-                        // What it was needed for still needs it.
-                        self.base_now.notify_one();
+                    pause(&context, again, &self.base_asked).await;
+                    // What it was needed for still needs it.
+                    match is_urgent {
+                        Some(true) => self.base_now.notify_one(),
+                        Some(false) => self.base_asked.notify_one(),
+                        None => {}
                     }
                     twice(again)
                 }
@@ -249,12 +290,13 @@ impl Job {
         let began = context.clock.monotonic();
         let watcher = OnBoard { board: &self.board, name: self.name(), kind };
         let manifest = self.database.take_base(context, &self.repository, kind == Kind::Full, &watcher).await?;
+        self.log_of_base.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&manifest.log);
         let taken = Taken {
             backup: manifest.backup.clone(),
             set: manifest.set.clone(),
             kind: manifest.kind.clone(),
             consistent_at: manifest.consistent_at,
-            bytes: manifest.streams.iter().map(|stream| stream.size).sum(),
+            bytes: manifest.size(),
             took_s: u64::try_from(context.clock.monotonic().since(began).secs()).unwrap_or(0),
         };
         if let Err(error) = context.recorder.record(&taken).await {
@@ -298,15 +340,20 @@ impl Job {
     /// How much would be lost if this host burnt now: how old the newest instant is that a copy elsewhere can be restored to.
     async fn lost(&self, now: Time) -> Result<Span, DatabaseError> {
         let mut newest = None;
+        let mut unread = Vec::new();
         for copy in self.elsewhere.counting(&self.repository) {
             let alone = Arc::new(self.repository.only(copy));
-            // A copy that can't be read has nothing.
-            let Ok(catalog) = Catalog::read(&alone, self.name()).await else { continue };
-            let stretches = restorable(&alone, &catalog).await.unwrap_or_default();
-            newest = newest.max(stretches.iter().map(|stretch| stretch.through).max());
+            let read = async {
+                let catalog = Catalog::read(&alone, self.name()).await?;
+                restorable(&alone, &catalog).await
+            };
+            match read.await {
+                Ok(stretches) => newest = newest.max(stretches.iter().map(|stretch| stretch.through).max()),
+                // It has nothing that anybody could read.
+                Err(error) => unread.push(error.to_string()),
+            }
         }
-        let nothing = "no copy away from this host has anything that can be restored";
-        let newest = newest.ok_or_else(|| DatabaseError::Unreachable(nothing.into()))?;
+        let newest = newest.ok_or_else(|| DatabaseError::Unreachable(nothing_elsewhere(&self.elsewhere, &unread)))?;
         Ok(now.since(newest).max(Span::ZERO))
     }
 
@@ -317,6 +364,32 @@ impl Job {
             let (engine, version) = (&entry.manifest.engine, &entry.manifest.engine_version);
             versions::remember(&self.work, &versions::release(engine, version));
         }
+    }
+}
+
+/// The bases that the log had taken lately: where each of them breaks it again, as with a server that keeps less of its log than a base
+/// takes, they would come without end.
+#[derive(Default)]
+struct Hurried {
+    count: u32,
+    last: Option<Monotonic>,
+}
+
+impl Hurried {
+    /// How long the next one waits.
+    fn rest(&mut self, now: Monotonic) -> Span {
+        let Some(last) = self.last.filter(|last| now.since(*last) < HURRIED_WITHIN) else {
+            self.count = 0;
+            return Span::ZERO;
+        };
+        let Some(behind) = self.count.checked_sub(HURRIED_MAX) else { return Span::ZERO };
+        let wait = Span::from_secs(60 << behind.min(10)).min(HURRIED_AGAIN_MAX);
+        Span::from_micros(wait.micros().saturating_sub(now.since(last).micros()).max(0))
+    }
+
+    fn taken(&mut self, now: Monotonic) {
+        self.count = self.count.saturating_add(1);
+        self.last = Some(now);
     }
 }
 
@@ -384,14 +457,17 @@ impl RestoreTests for Job {
         // From one copy alone: what another one has hides nothing of it.
         let (repository, copy) = in_turn(&self.repository, &self.work);
         tested.copy = Some(copy.clone());
-        let (mut lost, mut notes, mut is_of_instant) = (Span::ZERO, Vec::new(), to.is_some());
+        let lost = match self.lost(context.clock.now()).await {
+            Ok(lost) => lost,
+            Err(error) => return Outcome::unmeasured(tested, context.clock.monotonic().since(began), &error),
+        };
+        let (mut notes, mut is_of_instant) = (Vec::new(), to.is_some());
         let restored = async {
             remove_folder(&folder).await?;
             let scratch = self.work.join("scratch");
             remove_folder(&scratch).await?;
             let watcher = OnBoard { board: &self.board, name: self.name(), kind: Kind::Restore };
             let mut doubts = String::new();
-            lost = self.lost(context.clock.now()).await?;
             for _ in 0..if to.is_some() { 1 } else { INSTANTS_MAX } {
                 if to.is_none() {
                     tested.to = random_instant(context, &repository, self.name()).await?;
@@ -447,11 +523,33 @@ impl RestoreTests for Job {
 
 /// Removes a folder of ours with all that is in it.
 pub(crate) async fn remove_folder(folder: &Path) -> Result<(), DatabaseError> {
-    match tokio::fs::remove_dir_all(folder).await {
+    let mut removed = tokio::fs::remove_dir_all(folder).await;
+    if matches!(&removed, Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied) {
+        // Directories were restored that their owner may not write to.
+        let opened = folder.to_owned();
+        drop(tokio::task::spawn_blocking(move || open_up(opened)).await);
+        removed = tokio::fs::remove_dir_all(folder).await;
+    }
+    match removed {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(DatabaseError::Files { path: folder.to_owned(), error })
         }
         _ => Ok(()),
+    }
+}
+
+/// Has this user write to a directory and all below it. What can't be changed is met again when it is removed.
+fn open_up(folder: PathBuf) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut folders = vec![folder];
+    while let Some(folder) = folders.pop() {
+        if std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).is_err() {
+            continue;
+        }
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        folders.extend(
+            entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()),
+        );
     }
 }
 
@@ -648,7 +746,9 @@ pub(crate) mod tests {
             restore_every: Span::from_days(1),
             work: folder.to_owned(),
             base_now: Arc::default(),
+            base_asked: Notify::new(),
             test_now: Notify::new(),
+            log_of_base: Mutex::default(),
         })
     }
 
@@ -666,7 +766,7 @@ pub(crate) mod tests {
             database.0.notified().await;
         }
         for _ in 0..3 {
-            job.base_now.notify_one();
+            job.base_asked.notify_one();
             let tried = tokio::time::timeout(Duration::from_secs(500), database.0.notified()).await;
             tried.expect("at once, not after ten minutes");
         }
@@ -690,6 +790,21 @@ pub(crate) mod tests {
         tokio::time::timeout(Duration::from_millis(1), next).await.expect("at once");
         let again = until(&context, &board, ("shop", Kind::Restore), at + Span::from_days(1), &asked);
         tokio::time::timeout(Duration::from_hours(1), again).await.expect_err("nobody asks any more");
+    }
+
+    /// What a restore test has restored is removed, also by a user who may not write to a directory of it.
+    #[test]
+    fn directories_that_may_not_be_written_to_are_opened_up() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        let inner = folder.path().join("a/b");
+        std::fs::create_dir_all(&inner).expect("made");
+        for (path, mode) in [(&inner, 0o000), (&folder.path().join("a"), 0o555)] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("set");
+        }
+        open_up(folder.path().to_owned());
+        let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!([mode(&inner), mode(&folder.path().join("a"))], [0o700; 2]);
     }
 
     /// BK-3: the agent was killed between the beginning of a new log and its base.

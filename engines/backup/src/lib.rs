@@ -40,6 +40,7 @@ mod restorable;
 mod restore_tests;
 mod retention;
 mod rewind;
+mod room;
 mod run;
 pub mod sealed;
 mod slots;
@@ -47,6 +48,7 @@ mod slots;
 mod small_disk;
 mod sources;
 mod statement;
+mod unpack;
 mod versions;
 mod work;
 
@@ -58,7 +60,6 @@ pub use config::{
     BucketSettings, Config, Connection, CopySettings, DatabaseSettings, Desired, FilesSettings, Pace, PlaceSettings,
     SecretPlace, Settings,
 };
-pub use door::BackupDoor;
 pub use events::KINDS;
 pub use expiry::{EXPIRY, expiry};
 pub use figures::{FIGURES, Figures};

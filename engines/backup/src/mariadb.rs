@@ -42,6 +42,7 @@ mod plan;
 mod problems;
 mod replay;
 mod restore;
+mod sql;
 #[cfg(test)]
 pub(crate) mod tests;
 mod waiting;

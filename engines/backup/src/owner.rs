@@ -63,6 +63,12 @@ impl Owner {
         Ok(Self { name, numbers: Some(numbers.ok_or_else(missing)?) })
     }
 
+    /// Whoever this process runs as.
+    #[cfg(test)]
+    pub(crate) const fn of_process() -> Self {
+        Self { name: "nobody else", numbers: None }
+    }
+
     /// User and group, where they are not those of this process.
     pub(crate) const fn numbers(self) -> Option<(u32, u32)> {
         self.numbers
@@ -85,9 +91,10 @@ impl Owner {
         given.map_err(|error| DatabaseError::Files { path: path.to_owned(), error })
     }
 
-    /// Makes a folder for it alone, if it is not there.
+    /// Makes a folder for it alone, if it is not there. Folders above that are missing are made as any others, for it has to pass them.
     pub(crate) fn make(self, path: &Path) -> Result<(), DatabaseError> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        let above = path.parent().map_or(Ok(()), fs::create_dir_all);
+        let made = above.and_then(|()| DirBuilder::new().recursive(true).mode(0o700).create(path));
         made.map_err(|error| DatabaseError::Files { path: path.to_owned(), error })?;
         self.give(path)
     }
@@ -110,6 +117,20 @@ impl Owner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Another user passes the folders above its own, though nobody had made them.
+    #[test]
+    fn folders_above_are_not_closed() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("new/below/own");
+        Owner::of_process().make(&path).expect("made");
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o711;
+        assert_eq!(mode(&path), 0o700);
+        for above in path.ancestors().skip(1).take(2) {
+            assert_eq!(mode(above), 0o711, "{}", above.display());
+        }
+    }
 
     #[test]
     fn root_without_its_rights_is_told_so() {

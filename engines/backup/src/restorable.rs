@@ -29,6 +29,12 @@ impl Restorable {
         Self { log: None, from: at, through: at, log_through: at }
     }
 
+    /// The first full second of it, where the log has not come as far yet.
+    pub(crate) fn to_come(&self) -> Option<Time> {
+        let is_whole = self.from.micros().rem_euclid(1_000_000) == 0;
+        (self.log.is_some() && !is_whole).then(|| Time::from_secs(self.from.micros().div_euclid(1_000_000) + 1))
+    }
+
     /// Whether something of the log is missing between this stretch and the next one: not where the log simply has not come further yet.
     pub(crate) fn has_gap_before(&self, next: &Self) -> bool {
         self.log == next.log && next.log_through > self.log_through

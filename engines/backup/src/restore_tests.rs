@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::board::Board;
 use crate::config::{BACKUP_FAILING, Kind};
+use crate::elsewhere::Elsewhere;
 use crate::events::{Detail, Tested};
 use crate::failed::FailedInstants;
 use crate::job::{AGAIN_MIN, FIRST_TEST_AFTER, read_time, twice, until};
@@ -25,6 +26,24 @@ pub(crate) struct Outcome {
     pub(crate) notes: Vec<String>,
     /// Whether its failure is one of the instant alone: no other one that passes says anything of it.
     pub(crate) is_of_instant: bool,
+}
+
+impl Outcome {
+    /// Nothing was restored, for what would be lost with this host can't be told: no copy is to blame, nor an instant.
+    pub(crate) fn unmeasured(tested: Tested, took: Span, error: &impl std::fmt::Display) -> Self {
+        let tested = Tested { copy: None, error: Some(error.to_string()), took, ..tested };
+        Self { tested, lost: Span::ZERO, notes: Vec::new(), is_of_instant: false }
+    }
+}
+
+/// Why nothing would be left if this host burnt, with what could not be read.
+pub(crate) fn nothing_elsewhere(elsewhere: &Elsewhere, unread: &[String]) -> String {
+    let which = if elsewhere.is_none() { "no copy" } else { "no copy away from this host" };
+    let nothing = format!("{which} has anything that can be restored");
+    match unread.first() {
+        Some(error) => format!("{nothing}, as far as they can be read: {error}"),
+        None => nothing,
+    }
 }
 
 /// What is tested.

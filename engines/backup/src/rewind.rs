@@ -40,6 +40,9 @@ const LOOKS_EVERY: Span = Span::from_millis(200);
 /// How long the newest piece of log may take to be in the repository.
 pub(crate) const SHIPPED_WITHIN: Span = Span::from_secs(120);
 
+/// How long it is waited for that where it need not be there.
+const UNSHIPPED_WITHIN: Span = Span::from_secs(10);
+
 /// What the name of a journal ends with, behind that of the data.
 pub(crate) const JOURNAL: &str = "garant-rewind";
 
@@ -335,7 +338,14 @@ impl Rewind<'_> {
     async fn stop(&mut self, unshipped: bool) -> Result<(), NotPromoted> {
         let shipped = if self.is_running() {
             self.watcher.doing("ship the log", 0, None);
-            let shipped = self.live.ship(self.context, self.repository).await;
+            let shipping = self.live.ship(self.context, self.repository);
+            // Commits are held back meanwhile.
+            let shipped = if unshipped {
+                let late = |_| Err(format!("it was not shipped within {UNSHIPPED_WITHIN}"));
+                tokio::time::timeout(UNSHIPPED_WITHIN.to_std(), shipping).await.unwrap_or_else(late)
+            } else {
+                shipping.await
+            };
             // Files have come since it was restored.
             let layout = self.live.layout(self.context, None).await?;
             self.journal.goes_along(&layout.beside);
@@ -347,8 +357,9 @@ impl Rewind<'_> {
             Ok(held) => (held, None),
             Err(why) => (Hold::default(), Some(why)),
         };
-        if let Some(why) = missing.filter(|_| !unshipped) {
-            return Err(NotPromoted::Unshipped(why));
+        match missing {
+            Some(why) if !unshipped => return Err(NotPromoted::Unshipped(why)),
+            missing => self.journal.left = missing,
         }
         self.journal.write(Step::Stopping)?;
         self.stop_server().await?;

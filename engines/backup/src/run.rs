@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::door::Reply;
+use engine::door::{Door, Order, Orders, Reply};
 use engine::{BoxFuture, CancellationToken, Context, DesiredState, Engine, EngineError};
 use event::{FindingId, ProbeId, Span, Time};
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use crate::abilities;
@@ -17,7 +17,7 @@ use crate::config::{
     BACKUP_DAMAGED, BACKUP_FAILING, COPIES_TOGETHER, COPIES_UNEQUAL, COPY_ELSEWHERE, Desired, Kind, LOG_BROKEN,
     Settings,
 };
-use crate::door::{BackupDoor, Order, Wish};
+use crate::door::{self, Wish};
 use crate::elsewhere::Elsewhere;
 use crate::events::Detail;
 use crate::failed::FailedInstants;
@@ -26,7 +26,7 @@ use crate::files::Lease;
 use crate::files_job::FilesJob;
 use crate::inspection::{Inspection, Inspector, Of, PARTS};
 use crate::job::{Job, read_time};
-use crate::open::open;
+use crate::open::{key, open};
 use crate::pace::Pace;
 use crate::residency;
 use crate::sealed::{Levelled, Repository, RepositoryError};
@@ -44,24 +44,23 @@ const LEVEL_AGAIN: Duration = Duration::from_mins(2);
 const OPEN_AGAIN: Span = Span::from_secs(30);
 /// The file that says when the repository key was last shown to be kept elsewhere.
 const KEY_SHOWN: &str = "key-shown";
+/// How often it is looked whether the repository key is still where the policy says.
+const KEY_LOOKED_AT_EVERY: Span = Span::from_secs(60);
 /// How long that counts.
 const KEY_SHOWN_FOR: Span = Span::from_days(366);
-/// Orders that wait.
-const ORDERS_MAX: usize = 16;
 
 /// The engine.
 pub struct Backup {
     desired: DesiredState,
     state: PathBuf,
-    orders: (mpsc::Sender<Order>, Mutex<mpsc::Receiver<Order>>),
+    orders: Orders<Wish>,
     board: Arc<Board>,
 }
 
 impl Backup {
     /// The engine, which keeps its own state in this directory.
     pub fn new(desired: DesiredState, state: PathBuf) -> Self {
-        let (sender, receiver) = mpsc::channel(ORDERS_MAX);
-        Self { desired, state, orders: (sender, Mutex::new(receiver)), board: Arc::default() }
+        Self { desired, state, orders: Orders::default(), board: Arc::default() }
     }
 
     /// Its figures.
@@ -70,12 +69,12 @@ impl Backup {
     }
 
     /// Its door.
-    pub fn door(&self) -> BackupDoor {
-        BackupDoor::new(self.orders.0.clone())
+    pub fn door(&self) -> impl Door + use<> {
+        self.orders.door(door::MOUNT, door::wish, door::LOST)
     }
 
     async fn backup(&self, context: Context) -> Result<(), EngineError> {
-        let mut orders = self.orders.1.lock().await;
+        let mut orders = self.orders.queue().await;
         let mut desired = self.desired.clone();
         // What is done while no backup is wanted.
         let mut idle = JoinSet::new();
@@ -137,6 +136,9 @@ struct Session<'a> {
     closed: Option<String>,
     open_at: Option<Time>,
     repository: Option<Arc<Repository>>,
+    /// Why the key that is in use could not be read again.
+    key_lost: Option<String>,
+    key_looked_at: Time,
     work: JoinSet<()>,
     /// The copies that do not burn with this host.
     elsewhere: Arc<Elsewhere>,
@@ -157,6 +159,8 @@ impl<'a> Session<'a> {
             closed: None,
             open_at: Some(context.clock.now()),
             repository: None,
+            key_lost: None,
+            key_looked_at: context.clock.now(),
             work: JoinSet::new(),
             elsewhere: Arc::default(),
             jobs: Vec::new(),
@@ -168,7 +172,7 @@ impl<'a> Session<'a> {
     /// Runs until something else is desired, or the engine is to stop: then it returns `true`.
     async fn run(
         &mut self,
-        orders: &mut mpsc::Receiver<Order>,
+        orders: &mut mpsc::Receiver<Order<Wish>>,
         desired: &mut DesiredState,
     ) -> Result<bool, EngineError> {
         let mut tick = tokio::time::interval(TURN);
@@ -188,6 +192,7 @@ impl<'a> Session<'a> {
                 _ = tick.tick() => {
                     self.context.progress.tick();
                     self.open_when_due().await;
+                    self.look_at_key().await;
                     self.look_at_copies();
                     self.say().await?;
                 }
@@ -229,6 +234,26 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Looks whether the key that is in use is still where the policy says: it is read when a repository is opened, and who has lost it
+    /// since would learn so from the next start, or from a restore.
+    async fn look_at_key(&mut self) {
+        let (Some(repository), now) = (&self.repository, self.context.clock.now()) else { return };
+        if self.key_looked_at <= now && now.since(self.key_looked_at) < KEY_LOOKED_AT_EVERY {
+            return;
+        }
+        self.key_looked_at = now;
+        let lost = match key(&self.settings, self.context).await {
+            Ok(key) if key.identity() == repository.key().identity() => None,
+            Ok(_) => Some(format!("the key in {} is another one", self.settings.key.secret())),
+            Err(error) => Some(error.to_string()),
+        };
+        self.key_lost = lost.map(|why| {
+            format!(
+                "the repository key that is in use is lost here ({why}): put it back from where it is kept elsewhere. Without it no backup                  can be read, and none is taken after the next start"
+            )
+        });
+    }
+
     fn start(&mut self, repository: &Arc<Repository>) {
         let context = Context { stop: self.stop.clone(), ..self.context.clone() };
         let pace = Arc::new(Pace::new(self.stop.clone()));
@@ -250,7 +275,9 @@ impl<'a> Session<'a> {
                 restore_every: self.settings.restore_every,
                 work: self.engine.state.join(&settings.name),
                 base_now: Arc::default(),
+                base_asked: Notify::new(),
                 test_now: Notify::new(),
+                log_of_base: std::sync::Mutex::default(),
                 settings,
             });
             make_folder(&job.work);
@@ -291,7 +318,9 @@ impl<'a> Session<'a> {
         self.work.spawn(reside(self.settings.clone(), Arc::clone(&board), context.clone()));
         self.work.spawn(try_out(self.settings.clone(), Arc::clone(&board), context.clone()));
         let elsewhere = (self.settings.clone(), Arc::clone(&self.elsewhere));
-        self.work.spawn(level(Arc::clone(repository), board, elsewhere, context));
+        let take = self.jobs.iter().map(|job| &job.base_now).chain(self.file_jobs.iter().map(|job| &job.take_now));
+        let take = take.map(Arc::clone).collect();
+        self.work.spawn(level(Arc::clone(repository), board, elsewhere, take, context));
     }
 
     /// Writes to the board which copies are left alone.
@@ -312,12 +341,14 @@ impl<'a> Session<'a> {
         }
         let opened: Vec<(FindingId, ProbeId)> =
             self.statement.open().into_iter().filter(|finding| !before.contains(finding)).collect();
+        self.record(said).await?;
+        // Words are of a finding that is open: whoever reads them earlier does not know what they are of.
         for (finding, probe) in opened {
-            if let Some(text) = self.words(&finding, &probe) {
+            if let Some(text) = self.words(&finding, &probe).filter(|text| !text.is_empty()) {
                 self.context.recorder.record(&Detail { probe, finding: Some(finding), text }).await?;
             }
         }
-        self.record(said).await
+        Ok(())
     }
 
     async fn record(&self, said: Said) -> Result<(), EngineError> {
@@ -346,7 +377,8 @@ impl<'a> Session<'a> {
             for kind in kinds {
                 let Some(probe) = kind.probe(name) else { continue };
                 let Some(line) = lines.get(&(name.to_owned(), kind)) else { continue };
-                let is_failing = line.failing().is_some() || (kind == Kind::Log && away.is_some());
+                let is_failing =
+                    line.failing().is_some() || (kind == Kind::Log && away.is_some()) || self.key_lost.is_some();
                 if is_failing || line.succeeded.is_some() {
                     seen.probes.push((probe.clone(), service.clone(), !is_failing));
                 }
@@ -365,7 +397,10 @@ impl<'a> Session<'a> {
                     (COPIES_UNEQUAL, Some(kind == Kind::Full && copies_wrong)),
                     (BACKUP_DAMAGED, is_damaged),
                     (COPY_ELSEWHERE, Some(kind == Kind::Full && elsewhere)),
-                    (COPIES_TOGETHER, Some(kind == Kind::Full && together)),
+                    (
+                        COPIES_TOGETHER,
+                        (kind != Kind::Full || residency.is_some()).then_some(kind == Kind::Full && together),
+                    ),
                     (LOG_BROKEN, is_broken),
                 ];
                 if kind == Kind::Full
@@ -427,7 +462,7 @@ impl<'a> Session<'a> {
         let (lines, broken) = (self.engine.board.lines(), self.engine.board.broken());
         let ((name, _), line) = lines.iter().find(|((name, kind), _)| kind.probe(name).as_ref() == Some(probe))?;
         match finding.as_str() {
-            BACKUP_FAILING => line.failing().or_else(|| self.all_away()),
+            BACKUP_FAILING => line.failing().or_else(|| self.key_lost.clone()).or_else(|| self.all_away()),
             LOG_BROKEN => broken.get(name).cloned(),
             BACKUP_DAMAGED => Some(self.engine.board.inspections().get(name)?.words().join("; ")),
             COPY_ELSEWHERE => Some(self.engine.board.residency()?.elsewhere.join("; ")),
@@ -447,7 +482,7 @@ impl<'a> Session<'a> {
             Wish::Run { name, kind } => {
                 let job = self.jobs.iter().find(|job| job.settings.name == *name);
                 let files = self.file_jobs.iter().find(|job| job.settings.name == *name);
-                let asked = job.map(|job| (&*job.base_now, &job.test_now));
+                let asked = job.map(|job| (&job.base_asked, &job.test_now));
                 let Some((take, test)) = asked.or(files.map(|job| (&*job.take_now, &job.test_now))) else {
                     let why = self.closed.clone().unwrap_or_else(|| format!("there is no backup of the name `{name}`"));
                     return Reply::error(404, &why);
@@ -500,7 +535,10 @@ impl<'a> Session<'a> {
                 Some(json!({
                     "kind": kind.word(),
                     "succeeded": line.succeeded.map(Time::to_rfc3339),
-                    "error": line.failing().or_else(|| away.clone().filter(|_| kind == Kind::Log)),
+                    "error": line
+                        .failing()
+                        .or_else(|| self.key_lost.clone())
+                        .or_else(|| away.clone().filter(|_| kind == Kind::Log)),
                     "doing": line.doing,
                     "due": line.due.map(Time::to_rfc3339),
                     "notes": line.notes.iter().cloned().chain(self.burns(kind)).collect::<Vec<_>>(),
@@ -591,12 +629,21 @@ async fn level(
     repository: Arc<Repository>,
     board: Arc<Board>,
     (settings, elsewhere): (Settings, Arc<Elsewhere>),
+    take: Vec<Arc<Notify>>,
     context: Context,
 ) {
     while !context.stop.is_cancelled() {
         elsewhere.look(&settings).await;
         let (wrong, copied, answered) = match level_once(&repository).await {
-            Ok(levelled) => (wrong_with(&levelled), levelled.copied, levelled.errors.is_empty()),
+            Ok(levelled) => {
+                // Nothing is left that could be brought back: what there is now is all that can be kept.
+                if !levelled.emptied.is_empty() && levelled.emptied.len() == settings.copies.len() {
+                    for take in &take {
+                        take.notify_one();
+                    }
+                }
+                (wrong_with(&levelled), levelled.copied, levelled.errors.is_empty())
+            }
             Err(error) => (vec![error.to_string()], 0, false),
         };
         board.compared(wrong, copied);
@@ -621,7 +668,7 @@ async fn level_once(repository: &Arc<Repository>) -> Result<Levelled, Repository
 
 fn wrong_with(levelled: &Levelled) -> Vec<String> {
     let differing = levelled.differing.iter().take(5).map(|name| format!("{name} is not the same at each copy"));
-    let mut wrong: Vec<String> = differing.collect();
+    let mut wrong: Vec<String> = levelled.emptied.iter().cloned().chain(differing).collect();
     wrong.extend(levelled.errors.iter().take(5).map(ToString::to_string));
     wrong
 }

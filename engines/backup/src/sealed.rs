@@ -16,8 +16,8 @@ mod set;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use catalog::all_pieces;
 pub use catalog::{Catalog, LogPiece, SetEntry};
+pub(crate) use catalog::{Part, Parts, all_pieces};
 pub use key::{DataKey, KeyError, RepositoryKey};
 pub(crate) use key::{hex, unhex};
 pub use log::{LastPiece, LogWriter, PieceName};

@@ -14,7 +14,7 @@ use crate::files::{Files, VOLUMES};
 use crate::mariadb::MariaDb;
 use crate::postgres::Postgres;
 use crate::rewind::Live;
-use crate::sealed::{Catalog, Manifest, Repository};
+use crate::sealed::{Catalog, Manifest, Repository, RepositoryError};
 
 /// The databases of a policy, each with its settings. `state` is the folder of the engine.
 pub(crate) fn databases(settings: &Settings, state: &Path) -> Vec<(DatabaseSettings, Arc<dyn Database>)> {
@@ -57,13 +57,32 @@ pub(crate) async fn restore(
 ) -> Result<Restored, DatabaseError> {
     let catalog = Catalog::read(repository, backup).await?;
     let Some(newest) = catalog.sets.last() else {
-        return Err(DatabaseError::Unreachable("there is no base of it yet: nothing can be restored".to_owned()));
+        return Err(match catalog.unreadable.first() {
+            Some((set, why)) => RepositoryError::Unusable(format!("no base can be read; {set}: {why}")).into(),
+            None => DatabaseError::Unreachable("there is no base of it: nothing can be restored".to_owned()),
+        });
     };
     match &*newest.manifest.engine {
         "mariadb" => MariaDb::restore(context, repository, backup, to, into, work, watcher).await,
         "postgres" => Postgres::restore(context, repository, backup, to, into, work, watcher).await,
         other => Err(DatabaseError::Unreachable(format!("this release of garant can't restore a base of `{other}`"))),
     }
+}
+
+/// Bytes that the newest base before an instant takes, with those that it builds on; 0 where there is none.
+///
+/// # Errors
+/// The repository fails.
+pub(crate) async fn needs(repository: &Arc<Repository>, backup: &str, to: Time) -> Result<u64, DatabaseError> {
+    let catalog = Catalog::read(repository, backup).await?;
+    let sets = || catalog.sets.iter().map(|entry| &entry.manifest);
+    let mut next = sets().filter(|set| set.consistent_at <= to).max_by_key(|set| set.consistent_at);
+    let (mut bytes, mut left) = (0, catalog.sets.len());
+    while let Some(set) = next.filter(|_| left > 0) {
+        (bytes, left) = (set.size().saturating_add(bytes), left - 1);
+        next = sets().find(|parent| Some(&parent.set) == set.parent.as_ref());
+    }
+    Ok(bytes)
 }
 
 /// Up to which instant a log goes on from a base without a gap, or why the base is of no use.

@@ -65,6 +65,16 @@ fn remove(folder: &Path) {
     }
 }
 
+/// Takes everything away that is in a folder.
+pub(crate) fn empty(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }?;
+    }
+    Ok(())
+}
+
 /// Takes away a folder of ours that nobody works in any more.
 fn sweep(folder: &Path) {
     let Ok(lock) = File::open(folder.join(LOCK)) else { return };

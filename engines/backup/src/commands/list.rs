@@ -91,19 +91,28 @@ pub(super) fn list(matches: &ArgMatches, command: &mut dyn CommandContext) -> Re
             None => write_bases(&listed.catalog, &copies, command),
         }
         if listed.stretches.is_empty() && listed.snapshots.as_ref().is_none_or(Vec::is_empty) {
-            command.line(&command.painted(Style::Doubtful, "nothing can be restored yet"));
+            let none = if listed.catalog.unreadable.is_empty() {
+                "nothing can be restored yet"
+            } else {
+                "nothing can be restored"
+            };
+            command.line(&command.painted(Style::Doubtful, none));
         }
         for stretch in &listed.stretches {
-            command.line(&format!("every second from {} to {}", stretch.from, stretch.through));
+            command.line(&match stretch.to_come() {
+                Some(first) => format!("every second from {first} on, once the log has come as far"),
+                None => format!("every second from {} to {}", stretch.from, stretch.through),
+            });
         }
     }
-    Ok(0)
+    let is_unreadable = |listed: &Listed| listed.catalog.sets.is_empty() && !listed.catalog.unreadable.is_empty();
+    Ok(u8::from(listed.iter().any(is_unreadable)))
 }
 
 fn write_bases(catalog: &Catalog, copies: &[String], command: &mut dyn CommandContext) {
     for set in &catalog.sets {
         let at: Vec<&str> = set.copies.iter().filter_map(|copy| copies.get(*copy)).map(String::as_str).collect();
-        let size: u64 = set.manifest.streams.iter().map(|stream| stream.size).sum();
+        let size = set.manifest.size();
         let at = if at.is_empty() { command.painted(Style::Bad, "at no copy whole") } else { at.join(", ") };
         command.line(&format!(
             "{}  {:11}  {:>9} stored of {:>9}  {at}",

@@ -19,6 +19,7 @@ use crate::config::PlaceSettings;
 use crate::database::DatabaseError;
 use crate::files::{FilesError, Point, RestoreOptions};
 use crate::sources;
+use crate::work::empty;
 
 /// The exit code of what is restored, but not known to be what was asked for, or not whole, or failed a check.
 const IN_DOUBT: u8 = 3;
@@ -67,10 +68,7 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
     let into = std::path::absolute(&into)
         .map_err(|error| Failure::new(format!("{} is no path", into.display())).because(&error).code(2))?;
     is_free(&into)?;
-    if let Some(server) = into.ancestors().skip(1).find(|above| is_of_server(above)) {
-        let why = format!("{} is inside of {}, where a server has its data", into.display(), server.display());
-        return Err(Failure::new(why).remedy("name a folder elsewhere").code(2));
-    }
+    super::is_apart(&into)?;
     let settings_now = settings(matches)?;
     let copies = settings_now.copies.iter().filter_map(|copy| match &copy.place {
         PlaceSettings::Directory(path) => Some((&copy.name, path)),
@@ -84,6 +82,8 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
         let name = into.file_name().unwrap_or_default().to_string_lossy().replace(':', "-");
         into.with_file_name(format!("{name}.work"))
     });
+    // Servers are started in it, from elsewhere.
+    let work = std::path::absolute(&work).unwrap_or(work);
     let (wanted, checks) = (name(matches).to_owned(), matches.get_flag("check"));
     known(&settings_now, &wanted)?;
     let to = instant_of(&settings_now, &wanted, to, command.now())?;
@@ -235,8 +235,9 @@ fn restore_files(matches: &ArgMatches, command: &mut dyn CommandContext, to: Tim
     let done = command.painted(Style::Good, &format!("restored as of {}", restored.snapshot.at));
     let (count, size) = (restored.files, bytes(restored.bytes));
     command.line(&format!(
-        "{done} in {}: {count} files, {size}, of the snapshot {}",
+        "{done} in {}: {count} {}, {size}, of the snapshot {}",
         into.display(),
+        if count == 1 { "file" } else { "files" },
         restored.snapshot.id
     ));
     if let Some(lacks) = &restored.snapshot.lacks {
@@ -321,17 +322,8 @@ impl Written {
             drop(std::fs::remove_dir_all(&self.path));
             return;
         }
-        for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            drop(if is_folder { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) });
-        }
+        drop(empty(&self.path));
     }
-}
-
-/// Whether a folder is a directory of data of MariaDB or of PostgreSQL: the server takes each folder in it for a part of them.
-fn is_of_server(folder: &Path) -> bool {
-    ["ibdata1", "PG_VERSION"].iter().any(|file| folder.join(file).exists())
 }
 
 /// Fails where the folder holds anything.

@@ -21,6 +21,7 @@ use crate::database::{Around, Commit, DatabaseError};
 use crate::door::{API, Wish};
 use crate::events::{RewindState, Rewound};
 use crate::rewind::{JOURNAL, Journal, Layout, NotPromoted, Rewind, Step, can_be_replaced, lock};
+use crate::room;
 use crate::sealed::Repository;
 use crate::sources;
 
@@ -147,7 +148,7 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
         command.line(&format!("{done}, and the server answers"));
         command.line(&format!("  the data of before is in {}", journal.old.display()));
         if let Some(left) = &journal.left {
-            command.line(&format!("  what was committed while the server stopped is there alone: {left}"));
+            command.line(&format!("  what was committed last is there alone: {left}"));
         }
         for (_, away) in &journal.beside {
             command.line(&format!("  and of its log {}", away.display()));
@@ -262,13 +263,23 @@ async fn restore(
 ) -> Result<Outcome, DatabaseError> {
     // What an interrupted one has left.
     journal.remove_restored(watcher)?;
+    let (disk, to) = (journal.data.parent().unwrap_or(Path::new("/")).to_owned(), journal.to);
+    let held_back = room::held_back(&disk)?;
+    room::has(&disk, sources::needs(repository, &settings.name, to).await?, held_back)?;
     journal.write(Step::Restoring)?;
-    let (work, to) = (journal.work(), journal.to);
-    let mut around = sources::around(context, repository, settings, (to, each), &work, watcher).await?;
-    let (name, aside) = (&settings.name, journal.aside.clone());
-    let restored = sources::restore(context, repository, name, to, &aside, &work, watcher).await?;
-    let asked = sources::check(context, repository, (settings, None), &restored, &work, watcher).await?;
-    sources::name_tables(context, repository, settings, (&restored, &mut around), &work).await;
+    let (work, name, aside) = (journal.work(), &settings.name, journal.aside.clone());
+    let restoring = async {
+        let mut around = sources::around(context, repository, settings, (to, each), &work, watcher).await?;
+        let restored = sources::restore(context, repository, name, to, &aside, &work, watcher).await?;
+        let asked = sources::check(context, repository, (settings, None), &restored, &work, watcher).await?;
+        sources::name_tables(context, repository, settings, (&restored, &mut around), &work).await;
+        Ok::<_, DatabaseError>((around, restored, asked))
+    };
+    // The server runs on that disk, and nobody has said yet that it may be stopped.
+    let (around, restored, asked) = tokio::select! {
+        restored = restoring => restored?,
+        short = room::is_short(&disk, held_back) => return Err(short),
+    };
     journal.checks = asked.checks;
     journal.restored = Some(restored);
     match std::fs::remove_dir_all(&work) {
@@ -290,7 +301,7 @@ fn located(
     let failed = |error: &DatabaseError| {
         Failure::new(format!("where the data of {} is can't be told", database.name))
             .because(error)
-            .remedy("run it as root on the host of the server; of a server that does not answer, name its directory with `--server-data DIRECTORY`")
+            .remedy("run it as root on the host of the server; where the server does not answer, as after a rewind that was interrupted, name the directory of its data with `--server-data DIRECTORY`, though nothing may be there at the moment")
             .code(2)
     };
     let mut layout = None;

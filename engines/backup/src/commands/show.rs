@@ -305,7 +305,7 @@ async fn of_base(repository: &Repository, catalog: &Catalog, entry: &SetEntry, k
         from: Some(manifest.began_at),
         to: Some(manifest.consistent_at),
         count: None,
-        size_bytes: Some(manifest.streams.iter().map(|stream| stream.size).sum()),
+        size_bytes: Some(manifest.size()),
         stored_bytes: Some(entry.stored),
         copies: at_copies(repository, &ends, |copy| entry.copies.contains(&copy)).await,
         kept_until: Some(manifest.began_at + kept),

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches};
 use engine::Failure;
-use engine::command::{CommandContext, Question, Style};
+use engine::command::{CommandContext, Question, Style, list, text};
 use engine::printable::text as printable;
 use event::Time;
 use serde_json::Value;
 
-use super::{agent_flag, bytes, items, json_flag, name, name_argument, text, wants_json};
+use super::{agent_flag, bytes, json_flag, name, name_argument, wants_json};
 use crate::door::{API, Wish};
 
 pub(super) fn arguments() -> clap::Command {
@@ -41,20 +41,20 @@ fn agent(matches: &ArgMatches) -> Option<&Path> {
 pub(super) fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
     let answer = context.ask_agent(agent(matches), Question::get(API).segment("status"))?;
     let status: Value = answer.accepted("the backup engine does not say how it is doing")?.json()?;
-    let failing = items(&status, "backups").iter().flat_map(|backup| items(backup, "kinds"));
+    let failing = list(&status, "backups").iter().flat_map(|backup| list(backup, "kinds"));
     let failing = failing.filter(|kind| kind.get("error").is_some_and(Value::is_string)).count();
-    let is_whole = |backup: &Value| backup.get("check").is_none_or(|check| items(check, "wrong").is_empty());
+    let is_whole = |backup: &Value| backup.get("check").is_none_or(|check| list(check, "wrong").is_empty());
     let is_well = failing == 0
-        && items(&status, "backups").iter().all(is_whole)
-        && ["copies_wrong", "copies_elsewhere", "slots_left"].iter().all(|key| items(&status, key).is_empty());
+        && list(&status, "backups").iter().all(is_whole)
+        && ["copies_wrong", "copies_elsewhere", "slots_left"].iter().all(|key| list(&status, key).is_empty());
     if wants_json(matches) {
         context.json(&status);
         return Ok(u8::from(!is_well));
     }
-    for backup in items(&status, "backups") {
+    for backup in list(&status, "backups") {
         let name = context.painted(Style::Strong, text(backup, "name"));
         context.line(&name);
-        for kind in items(backup, "kinds") {
+        for kind in list(backup, "kinds") {
             let state = match (kind.get("error").and_then(Value::as_str), text(kind, "succeeded")) {
                 (Some(error), _) => context.painted(Style::Bad, &printable(error)),
                 (None, "") => context.painted(Style::Doubtful, "not yet"),
@@ -72,7 +72,7 @@ pub(super) fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> 
                 let step = printable(text(doing, "step"));
                 context.line(&format!("  {:12} {step}: {}{}", "", bytes(done), of.unwrap_or_default()));
             }
-            for note in items(kind, "notes") {
+            for note in list(kind, "notes") {
                 context.line(&format!("  {:12} {}", "", printable(note.as_str().unwrap_or_default())));
             }
         }
@@ -88,7 +88,7 @@ pub(super) fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> 
             context.line(&format!("  no canary row is committed: {wrong}"));
         }
     }
-    for left in items(&status, "slots_left") {
+    for left in list(&status, "slots_left") {
         let left = context.painted(Style::Bad, &printable(left.as_str().unwrap_or_default()));
         context.line(&left);
     }
@@ -103,7 +103,7 @@ pub(super) fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> 
         ("copies_unknown", Style::Doubtful),
         ("copies_lack", Style::Doubtful),
     ] {
-        for wrong in items(&status, key) {
+        for wrong in list(&status, key) {
             let wrong = context.painted(style, &printable(wrong.as_str().unwrap_or_default()));
             context.line(&format!("copies: {wrong}"));
         }
@@ -113,7 +113,7 @@ pub(super) fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> 
 
 /// When the last check was made, and what it found.
 fn checked(check: &Value, context: &mut dyn CommandContext) {
-    let (wrong, unseen) = (items(check, "wrong"), items(check, "unseen"));
+    let (wrong, unseen) = (list(check, "wrong"), list(check, "unseen"));
     let at = match text(check, "at") {
         "" => context.painted(Style::Doubtful, "not yet"),
         at if wrong.is_empty() => context.painted(Style::Good, &format!("whole at {at}")),

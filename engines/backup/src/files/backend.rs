@@ -118,6 +118,11 @@ impl Backend {
         &self.folder
     }
 
+    /// The name of the restic repository.
+    pub(super) fn name(&self) -> &str {
+        self.folder.rsplit('/').next().unwrap_or_default()
+    }
+
     /// The copies.
     pub(super) fn repository(&self) -> &Arc<Repository> {
         &self.repository
@@ -223,6 +228,12 @@ impl Backend {
             recent.pop_front();
         }
         Ok(bytes)
+    }
+
+    /// A whole pack of that size, from the first copy that has one: its name was not compared with its bytes.
+    pub(super) fn unproved_pack(&self, id: &Id, size: u64) -> Result<Bytes, RepositoryError> {
+        let is_as_long = |bytes: &Bytes| bytes.len() as u64 == size;
+        self.wait(self.repository.get(&self.object(FileType::Pack, id), None, is_as_long))
     }
 
     fn remembered(&self, id: &Id) -> Option<Bytes> {

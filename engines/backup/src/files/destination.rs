@@ -2,20 +2,20 @@
 //!
 //! Each path is resolved by the kernel below the directory and through no link (`openat2`): neither a name in a tree nor somebody who
 //! puts a link in the way leads out of it. What is made belongs to us alone until its owner and mode are set, which is done last, for a
-//! directory after all that is in it.
+//! directory after all that is in it. Each thread that makes something has a [`Hand`].
 
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use rustic_core::repofile::{Node, NodeType};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, linkat,
-    mkdirat, mknodat, openat, openat2, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown,
+    futimens, linkat, mkdirat, mknodat, openat, openat2, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -32,8 +32,44 @@ pub(super) struct Destination {
     root: OwnedFd,
     /// Whether what is there is replaced.
     over: bool,
+    /// Whether what is made may have an access control list, from a directory that was there.
+    inherits: bool,
+}
+
+/// Who makes things in a destination.
+#[derive(Debug)]
+pub(super) struct Hand<'a> {
+    destination: &'a Destination,
     /// The directory that was resolved last.
-    last: Mutex<Option<(PathBuf, Arc<OwnedFd>)>>,
+    last: Option<(PathBuf, Arc<OwnedFd>)>,
+}
+
+/// What most files have beside their content, and nothing else.
+#[derive(Debug)]
+pub(super) struct Basics {
+    owner: (Option<Uid>, Option<Gid>),
+    mode: Mode,
+    times: Option<Timestamps>,
+}
+
+impl Basics {
+    pub(super) fn of(node: &Node) -> Self {
+        let time = |at: rustic_core::jiff::Timestamp| {
+            // Before 1970 both parts are negative; the kernel counts nanoseconds forward alone.
+            let nanoseconds = i64::from(at.subsec_nanosecond());
+            let tv_sec = at.as_second() - i64::from(nanoseconds < 0);
+            Timespec { tv_sec, tv_nsec: nanoseconds.rem_euclid(1_000_000_000) }
+        };
+        let times = node.meta.mtime.map(|modified| Timestamps {
+            last_access: time(node.meta.atime.unwrap_or(modified)),
+            last_modification: time(modified),
+        });
+        Self {
+            owner: (node.meta.uid.map(Uid::from_raw), node.meta.gid.map(Gid::from_raw)),
+            mode: Mode::from_raw_mode(node::mode(node)),
+            times,
+        }
+    }
 }
 
 impl Destination {
@@ -53,8 +89,13 @@ impl Destination {
             return Err(failed(io::Error::new(io::ErrorKind::DirectoryNotEmpty, reason)));
         }
         let flags = OFlags::DIRECTORY.bits().cast_signed();
-        let root = OpenOptions::new().read(true).custom_flags(flags).open(into).map_err(failed)?;
-        Ok(Self { root: root.into(), over, last: Mutex::default() })
+        let root: OwnedFd = OpenOptions::new().read(true).custom_flags(flags).open(into).map_err(failed)?.into();
+        let inherits = over || rustix::fs::fgetxattr(&root, INHERITED[1], &mut [0_u8; 0]).is_ok();
+        Ok(Self { root, over, inherits })
+    }
+
+    pub(super) const fn hand(&self) -> Hand<'_> {
+        Hand { destination: self, last: None }
     }
 
     fn beneath(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
@@ -63,26 +104,32 @@ impl Destination {
         Ok(openat2(&self.root, path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty(), resolve)?)
     }
 
+    /// Writes everything through to the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(self.root.as_fd())?)
+    }
+}
+
+impl Hand<'_> {
     /// The directory of a path, and its name in it.
-    fn place<'a>(&self, path: &'a Path) -> io::Result<(Arc<OwnedFd>, &'a OsStr)> {
+    fn place<'a>(&mut self, path: &'a Path) -> io::Result<(Arc<OwnedFd>, &'a OsStr)> {
         let name = path.file_name().ok_or(Errno::INVAL)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((found, opened)) = &*last
+        if let Some((found, opened)) = &self.last
             && found == folder
         {
             return Ok((Arc::clone(opened), name));
         }
-        let opened = Arc::new(self.beneath(folder, OFlags::RDONLY | OFlags::DIRECTORY)?);
-        *last = Some((folder.to_owned(), Arc::clone(&opened)));
+        let opened = Arc::new(self.destination.beneath(folder, OFlags::RDONLY | OFlags::DIRECTORY)?);
+        self.last = Some((folder.to_owned(), Arc::clone(&opened)));
         Ok((opened, name))
     }
 
     /// Makes something; where something is in its place and may be replaced, in its place.
-    fn make(&self, path: &Path, make: impl Fn(&OwnedFd, &OsStr) -> rustix::io::Result<()>) -> io::Result<()> {
+    fn make<T>(&mut self, path: &Path, make: impl Fn(&OwnedFd, &OsStr) -> rustix::io::Result<T>) -> io::Result<T> {
         let (folder, name) = self.place(path)?;
         match make(&folder, name) {
-            Err(Errno::EXIST) if self.over => {
+            Err(Errno::EXIST) if self.destination.over => {
                 unlinkat(&*folder, name, AtFlags::empty())?;
                 Ok(make(&folder, name)?)
             }
@@ -91,29 +138,34 @@ impl Destination {
     }
 
     /// Makes a directory, for us alone; one that is there stays, where what is there may be replaced.
-    pub(super) fn make_folder(&self, path: &Path) -> io::Result<()> {
-        if self.over && self.beneath(path, OFlags::PATH | OFlags::DIRECTORY).is_ok() {
+    pub(super) fn make_folder(&mut self, path: &Path) -> io::Result<()> {
+        if self.destination.over && self.destination.beneath(path, OFlags::PATH | OFlags::DIRECTORY).is_ok() {
             return Ok(());
         }
         self.make(path, |folder, name| mkdirat(folder, name, Mode::RWXU))
     }
 
     /// Makes a file of a size, all of it a hole.
-    pub(super) fn make_file(&self, path: &Path, size: u64) -> io::Result<()> {
+    pub(super) fn make_file(&mut self, path: &Path, size: u64) -> io::Result<File> {
         self.make(path, |folder, name| {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?;
-            rustix::fs::ftruncate(&file, size)
+            if let Err(error) = rustix::fs::ftruncate(&file, size) {
+                unlinkat(folder, name, AtFlags::empty())?;
+                return Err(error);
+            }
+            Ok(file.into())
         })
     }
 
     /// Opens a file that was made, to write.
-    pub(super) fn open_file(&self, path: &Path) -> io::Result<File> {
-        Ok(self.beneath(path, OFlags::WRONLY)?.into())
+    pub(super) fn open_file(&mut self, path: &Path) -> io::Result<File> {
+        let (folder, name) = self.place(path)?;
+        Ok(openat(&*folder, name, OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?.into())
     }
 
     /// Makes what is neither a file nor a directory.
-    pub(super) fn make_special(&self, path: &Path, node: &Node) -> io::Result<()> {
+    pub(super) fn make_special(&mut self, path: &Path, node: &Node) -> io::Result<()> {
         let (kind, device) = match &node.node_type {
             NodeType::Symlink { .. } => {
                 let target = node.node_type.to_link();
@@ -129,65 +181,90 @@ impl Destination {
     }
 
     /// Gives a file a further name.
-    pub(super) fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+    pub(super) fn link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let (from_folder, from_name) = self.place(from)?;
         self.make(to, |folder, name| linkat(&*from_folder, from_name, folder, name, AtFlags::empty()))
     }
 
     /// Removes a file that was made and can't be filled.
-    pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
         let (folder, name) = self.place(path)?;
         Ok(unlinkat(&*folder, name, AtFlags::empty())?)
     }
 
     /// Sets owner, mode, attributes and times, in the order in which none undoes another; what can't be set is told to `problem`.
-    pub(super) fn set_metadata(&self, path: &Path, node: &Node, mut problem: impl FnMut(String)) {
-        let mut tell = |what: &str, done: io::Result<()>| {
-            if let Err(error) = done {
-                problem(format!("{what}: {error}"));
-            }
-        };
+    pub(super) fn set_metadata(&mut self, path: &Path, node: &Node, problem: impl FnMut(String)) {
+        let mut tell = telling(problem);
         let (folder, name) = match self.place(path) {
             Ok(place) => place,
-            Err(error) => return tell("it is not there", Err(error)),
+            Err(error) => return tell(GONE, Err(error)),
         };
         let folder = &*folder;
-        let owner = (node.meta.uid.map(Uid::from_raw), node.meta.gid.map(Gid::from_raw));
+        let Basics { owner, mode, times } = Basics::of(node);
         let owned = chownat(folder, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW);
-        tell("its owner can't be set", owned.map_err(io::Error::from));
+        tell(OWNER, owned.map_err(io::Error::from));
         // The calls below follow links or know no directory to begin from: they are given the thing itself, by its number.
         let opened = openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let opened = match opened {
             Ok(opened) => opened,
-            Err(error) => return tell("it is not there", Err(error.into())),
+            Err(error) => return tell(GONE, Err(error.into())),
         };
         let itself = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
-        let is_link = node.is_symlink();
-        if !is_link {
-            let mode = Mode::from_raw_mode(node::mode(node));
-            tell("its mode can't be set", rustix::fs::chmod(&itself, mode).map_err(io::Error::from));
+        if !node.is_symlink() {
+            tell(MODE, rustix::fs::chmod(&itself, mode).map_err(io::Error::from));
+            if self.destination.inherits {
+                remove_lists(&itself, node, &mut tell);
+            }
         }
         set_attributes(folder, name, &itself, node, &mut tell);
-        let time = |at: Option<rustic_core::jiff::Timestamp>| {
-            let at = at.unwrap_or_default();
-            // Before 1970 both parts are negative; the kernel counts nanoseconds forward alone.
-            let nanoseconds = i64::from(at.subsec_nanosecond());
-            let tv_sec = at.as_second() - i64::from(nanoseconds < 0);
-            Timespec { tv_sec, tv_nsec: nanoseconds.rem_euclid(1_000_000_000) }
-        };
-        if node.meta.mtime.is_some() {
-            let times = Timestamps {
-                last_access: time(node.meta.atime.or(node.meta.mtime)),
-                last_modification: time(node.meta.mtime),
-            };
-            let set = utimensat(folder, name, &times, AtFlags::SYMLINK_NOFOLLOW);
-            tell("its times can't be set", set.map_err(io::Error::from));
+        if let Some(times) = times {
+            tell(TIMES, utimensat(folder, name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from));
         }
     }
 
-    /// Writes everything through to the disk.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(self.root.as_fd())?)
+    /// Sets what an open file of ours has beside its content; what can't be set is told to `problem`.
+    pub(super) fn set_basics(&self, file: &File, basics: &Basics, problem: impl FnMut(String)) {
+        let mut tell = telling(problem);
+        tell(OWNER, fchown(file, basics.owner.0, basics.owner.1).map_err(io::Error::from));
+        tell(MODE, fchmod(file, basics.mode).map_err(io::Error::from));
+        if self.destination.inherits {
+            match rustix::fs::fremovexattr(file, INHERITED[0]) {
+                Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
+                Err(error) => tell(LIST, Err(error.into())),
+            }
+        }
+        if let Some(times) = &basics.times {
+            tell(TIMES, futimens(file, times).map_err(io::Error::from));
+        }
+    }
+}
+
+const GONE: &str = "it is not there";
+const OWNER: &str = "its owner can't be set";
+const MODE: &str = "its mode can't be set";
+const LIST: &str = "an access control list can't be removed";
+const TIMES: &str = "its times can't be set";
+
+fn telling(mut problem: impl FnMut(String)) -> impl FnMut(&str, io::Result<()>) {
+    move |what, done| {
+        if let Err(error) = done {
+            problem(format!("{what}: {error}"));
+        }
+    }
+}
+
+/// Removes the access control lists of what is at `itself` that its directory gave it.
+fn remove_lists(itself: &Path, node: &Node, tell: &mut impl FnMut(&str, io::Result<()>)) {
+    for inherited in INHERITED {
+        if node.meta.extended_attributes.iter().any(|attribute| attribute.name == inherited) {
+            continue;
+        }
+        match rustix::fs::removexattr(itself, inherited) {
+            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
+            // Only a directory has a default.
+            Err(Errno::ACCESS | Errno::PERM) if !node.is_dir() && !node.is_file() => {}
+            Err(error) => tell(LIST, Err(error.into())),
+        }
     }
 }
 
@@ -209,18 +286,6 @@ fn set_attributes(
             tell(&format!("its attribute {} can't be set", attribute.name), set.map_err(io::Error::from));
         }
         return;
-    }
-    for inherited in INHERITED {
-        if attributes.iter().all(|attribute| attribute.name != inherited)
-            && let Ok(inherited) = CString::new(inherited)
-        {
-            match rustix::fs::removexattr(itself, &*inherited) {
-                Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
-                // Only a directory has a default.
-                Err(Errno::ACCESS | Errno::PERM) if !node.is_dir() && !node.is_file() => {}
-                Err(error) => tell("an access control list can't be removed", Err(error.into())),
-            }
-        }
     }
     for attribute in attributes {
         let value = attribute.value.as_deref().unwrap_or_default();

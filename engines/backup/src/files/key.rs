@@ -30,17 +30,27 @@ pub fn password(key: &RepositoryKey, name: &str) -> Zeroizing<String> {
     Zeroizing::new(hex(&*key.derive(&format!("garant restic password 1\n{name}"))))
 }
 
-/// The key of the restic repository `name`, in the form in which restic stores it: 32 bytes that encrypt, 32 that authenticate.
-pub(super) fn master_key(key: &RepositoryKey, name: &str) -> serde_json::Value {
+/// The key of the restic repository `name`: 32 bytes that encrypt, 16 and 16 that authenticate, `k` and `r`.
+pub(super) fn cipher_key(key: &RepositoryKey, name: &str) -> Zeroizing<[u8; 64]> {
     let encrypt = key.derive(&format!("garant restic encryption key 1\n{name}"));
-    let mut authenticate = key.derive(&format!("garant restic authentication key 1\n{name}"));
+    let authenticate = key.derive(&format!("garant restic authentication key 1\n{name}"));
+    let mut all = Zeroizing::new([0; 64]);
+    all[..32].copy_from_slice(&*encrypt);
+    all[32..].copy_from_slice(&*authenticate);
     // What Poly1305 leaves out of `r`, restic stores as zeros.
-    let r = &mut authenticate[16..];
+    let r = &mut all[48..];
     for (at, mask) in [(3, 0x0f), (7, 0x0f), (11, 0x0f), (15, 0x0f), (4, 0xfc), (8, 0xfc), (12, 0xfc)] {
         r[at] &= mask;
     }
+    all
+}
+
+/// The same, in the form in which restic stores it.
+pub(super) fn master_key(key: &RepositoryKey, name: &str) -> serde_json::Value {
+    let all = cipher_key(key, name);
+    let (encrypt, authenticate) = all.split_at(32);
     let (k, r) = authenticate.split_at(16);
-    serde_json::json!({ "mac": { "k": base64(k), "r": base64(r) }, "encrypt": base64(&*encrypt) })
+    serde_json::json!({ "mac": { "k": base64(k), "r": base64(r) }, "encrypt": base64(encrypt) })
 }
 
 /// A key file of restic: the master key, encrypted under what the password is stretched to.

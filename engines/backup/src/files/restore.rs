@@ -1,8 +1,9 @@
 //! Restoring a snapshot.
 //!
-//! The contents are written pack by pack, so that each pack is read once and few are in memory; packs with something of the files that
-//! were modified last come first (BK-8). Owners, modes, attributes and times come after them. What can't be restored is named and counted; a file of which a part is
-//! missing is not left there as if it were whole.
+//! The contents are written pack by pack, so that each pack is read once and a few are in memory; packs with something of the files that
+//! were modified last come first (BK-8). A file of one chunk is made, filled and set at once; the others are made before, and their
+//! owners, modes, attributes and times come after. What can't be restored is named and counted; a file of which a part is missing is not
+//! left there as if it were whole.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,8 @@ use rustic_core::{BlobId, DataId, FileType, Id, IndexedFullStatus, LsOptions};
 use sha2::{Digest as _, Sha256};
 
 use super::backend::Backend;
-use super::destination::{Destination, write};
+use super::chunk::Opener;
+use super::destination::{Basics, Destination, Hand, write};
 use super::index::indexed;
 use super::node::is_plain_name;
 use super::open::{Open, open};
@@ -134,7 +136,8 @@ fn listed(file: &SnapshotFile) -> Snapshot {
     let lacks = file.description.clone().unwrap_or_else(|| "it says that it lacks something, and not what".to_owned());
     Snapshot {
         id: file.id.to_hex().to_string(),
-        at: begun(file),
+        // As it is shown: whoever asks for the second that is shown gets this one.
+        at: Time::from_secs(begun(file).micros().saturating_add(999_999).div_euclid(1_000_000)),
         paths: (&file.paths).into_iter().cloned().collect(),
         files: summary.map_or(0, |summary| summary.total_files_processed),
         bytes: summary.map_or(0, |summary| summary.total_bytes_processed),
@@ -143,7 +146,7 @@ fn listed(file: &SnapshotFile) -> Snapshot {
 }
 
 fn choose(snapshots: Vec<SnapshotFile>, point: &Point) -> Result<SnapshotFile, FilesError> {
-    let oldest = snapshots.first().map(begun);
+    let oldest = snapshots.first().map(|file| listed(file).at);
     match point {
         Point::At(to) => {
             let newest = snapshots.into_iter().rfind(|file| begun(file) <= *to);
@@ -173,6 +176,9 @@ struct Target {
     size: u64,
     /// When it was modified last.
     modified: Option<Time>,
+    /// What it has beside its one chunk, where that is all: it is made when that is read.
+    basics: Option<Basics>,
+    is_made: AtomicBool,
     has_failed: AtomicBool,
 }
 
@@ -180,7 +186,11 @@ struct Target {
 #[derive(Debug)]
 struct Piece {
     pack: u32,
+    /// Where it is in the pack, and its bytes there.
     offset: u32,
+    sealed: u32,
+    is_compressed: bool,
+    /// Its bytes in the file.
     length: u32,
     target: u32,
     at: u64,
@@ -207,6 +217,7 @@ struct Restore<'a> {
     destination: &'a Destination,
     without_devices: bool,
     unwritten: Mutex<Problems>,
+    unset: Mutex<Problems>,
     /// The disk is full: nothing more is tried.
     full: AtomicBool,
 }
@@ -219,8 +230,8 @@ impl<'a> Restore<'a> {
         destination: &'a Destination,
         without_devices: bool,
     ) -> Self {
-        let (unwritten, full) = (Mutex::default(), AtomicBool::new(false));
-        Self { thread, backend, repository, destination, without_devices, unwritten, full }
+        let (unwritten, unset, full) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Self { thread, backend, repository, destination, without_devices, unwritten, unset, full }
     }
 
     fn run(&self, snapshot: &SnapshotFile, into: &Path) -> Result<FilesRestored, FilesError> {
@@ -236,10 +247,12 @@ impl<'a> Restore<'a> {
         }
         let mut bytes = 0;
         let mut files = 0;
+        let mut hand = self.destination.hand();
         for target in &contents.targets {
             if target.has_failed.load(Ordering::Relaxed) {
                 contents.missing.insert(target.path.clone());
-                if let Err(error) = self.destination.remove(&target.path)
+                if target.is_made.load(Ordering::Relaxed)
+                    && let Err(error) = hand.remove(&target.path)
                     && error.kind() != io::ErrorKind::NotFound
                 {
                     self.unwritten(&target.path, format!("it is not whole, and can't be removed: {error}"));
@@ -250,14 +263,19 @@ impl<'a> Restore<'a> {
             }
         }
         self.thread.telling.step("setting owners, modes and times");
-        let unset = self.finish(snapshot, &contents)?;
+        self.finish(snapshot, &contents, &mut hand)?;
         self.destination.sync().map_err(|error| FilesError::Local { path: into.display().to_string(), error })?;
-        let unwritten = std::mem::take(&mut *self.unwritten.lock().unwrap_or_else(PoisonError::into_inner));
+        let taken = |problems: &Mutex<_>| std::mem::take(&mut *problems.lock().unwrap_or_else(PoisonError::into_inner));
+        let (unwritten, unset) = (taken(&self.unwritten), taken(&self.unset));
         Ok(FilesRestored { snapshot: listed(snapshot), files, bytes, unwritten, unset })
     }
 
     fn unwritten(&self, path: &Path, reason: impl std::fmt::Display) {
         self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).add(path, reason);
+    }
+
+    fn unset(&self, path: &Path, problem: String) {
+        self.unset.lock().unwrap_or_else(PoisonError::into_inner).add(path, problem);
     }
 
     /// Goes through the tree; each entry is checked to be below its directory.
@@ -281,13 +299,14 @@ impl<'a> Restore<'a> {
         Ok(())
     }
 
-    /// Makes the directories and, empty, the files, and finds out where their contents are.
+    /// Makes the directories and, empty, the files that have more than one chunk or none, and finds out where their contents are.
     fn prepare(&self, snapshot: &SnapshotFile) -> Result<Contents, FilesError> {
         let mut contents = Contents::default();
+        let mut hand = self.destination.hand();
         let mut numbers: BTreeMap<Id, u32> = BTreeMap::new();
         self.each(snapshot, |path, node| {
             if node.is_dir() {
-                if let Err(error) = self.destination.make_folder(&path) {
+                if let Err(error) = hand.make_folder(&path) {
                     self.unwritten(&path, error);
                 }
                 return Ok(());
@@ -301,7 +320,12 @@ impl<'a> Restore<'a> {
             if !node.is_file() {
                 return Ok(());
             }
-            if let Err(error) = self.destination.make_file(&path, node.meta.size) {
+            let is_plain = node.meta.extended_attributes.is_empty() && node.meta.links <= 1;
+            let has_one = node.content.as_ref().is_some_and(|content| content.len() == 1);
+            let basics = (is_plain && has_one).then(|| Basics::of(&node));
+            if basics.is_none()
+                && let Err(error) = hand.make_file(&path, node.meta.size)
+            {
                 self.full.fetch_or(error.kind() == io::ErrorKind::StorageFull, Ordering::Relaxed);
                 self.unwritten(&path, error);
                 contents.missing.insert(path);
@@ -318,8 +342,9 @@ impl<'a> Restore<'a> {
                     next
                 });
                 let length = found.location.data_length();
-                let offset = found.location.offset;
-                contents.pieces.push(Piece { pack, offset, length, target, at, id: *id });
+                let (offset, sealed) = (found.location.offset, found.location.length);
+                let is_compressed = found.location.uncompressed_length.is_some();
+                contents.pieces.push(Piece { pack, offset, sealed, is_compressed, length, target, at, id: *id });
                 at += u64::from(length);
             }
             let has_failed = at != node.meta.size;
@@ -327,7 +352,8 @@ impl<'a> Restore<'a> {
                 self.unwritten(&path, format!("{at} of its {} bytes are stored", node.meta.size));
             }
             let modified = node.meta.mtime.as_ref().map(|at| Time::from_micros(at.as_microsecond()));
-            contents.targets.push(Target { path, size: node.meta.size, modified, has_failed: has_failed.into() });
+            let (size, is_made) = (node.meta.size, basics.is_none().into());
+            contents.targets.push(Target { path, size, modified, basics, is_made, has_failed: has_failed.into() });
             Ok(())
         })?;
         Ok(contents)
@@ -342,13 +368,16 @@ impl<'a> Restore<'a> {
         thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
+                    let mut hand = self.destination.hand();
+                    let mut opener = Opener::new(self.backend.repository().key(), self.backend.name());
                     while let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
                         if self.thread.stop.is_cancelled() || self.full.load(Ordering::Relaxed) {
                             return;
                         }
                         let pack = contents.packs.get(group[0].pack as usize);
                         let size = pack.and_then(|pack| sizes.get(pack)).and_then(|at| at.iter().map(|it| it.1).max());
-                        self.fill_from(group, pack, size.unwrap_or_default(), contents);
+                        let of = (pack, size.unwrap_or_default());
+                        self.fill_from(group, of, contents, (&mut hand, opener.as_mut()));
                     }
                 });
             }
@@ -356,44 +385,76 @@ impl<'a> Restore<'a> {
         if self.thread.stop.is_cancelled() { Err(FilesError::Stopped) } else { Ok(()) }
     }
 
-    /// Writes what comes out of one pack.
-    fn fill_from(&self, group: &[Piece], pack: Option<&Id>, size: u64, contents: &Contents) {
-        // Of a pack that is mostly needed, one request gets all, and its name says whether it is whole.
-        let needed: u64 = group.iter().map(|piece| u64::from(piece.length)).sum();
-        if let Some(pack) = pack.filter(|_| needed.saturating_mul(2) >= size) {
-            // What is wrong with it is said of each chunk below.
-            drop(self.backend.pack(pack));
-        }
+    /// Writes what comes out of one pack, of that size.
+    fn fill_from(
+        &self,
+        group: &[Piece],
+        (pack, size): (Option<&Id>, u64),
+        contents: &Contents,
+        (hand, mut opener): (&mut Hand<'_>, Option<&mut Opener>),
+    ) {
+        // Of a pack that is mostly needed, one request gets all; each chunk in it is proved by its own name.
+        let needed: u64 = group.iter().map(|piece| u64::from(piece.sealed)).sum();
+        let whole = pack.filter(|_| needed.saturating_mul(2) >= size);
+        let whole = whole.and_then(|pack| self.backend.unproved_pack(pack, size).ok());
         let mut last: Option<(DataId, Result<Bytes, String>)> = None;
-        let mut open: Option<(u32, io::Result<File>)> = None;
+        let mut open: Option<(u32, File)> = None;
         for piece in group {
             let Some(target) = contents.targets.get(piece.target as usize) else { continue };
             if self.thread.stop.is_cancelled() || target.has_failed.load(Ordering::Relaxed) {
                 continue;
             }
-            if last.as_ref().is_none_or(|(id, _)| *id != piece.id) {
+            let opened = whole.as_ref().zip(opener.as_deref_mut()).and_then(|(whole, opener)| {
+                let start = usize::try_from(piece.offset).ok()?;
+                let sealed = whole.get(start..start.checked_add(usize::try_from(piece.sealed).ok()?)?)?;
+                opener.open(sealed, piece.is_compressed, piece.length, &piece.id)
+            });
+            // What is wrong at the copy that was read first may be right at another one, and is said of each chunk.
+            if opened.is_none() && last.as_ref().is_none_or(|(id, _)| *id != piece.id) {
                 last = Some((piece.id, self.chunk(piece.id, pack)));
             }
-            if open.as_ref().is_none_or(|(number, _)| *number != piece.target) {
-                open = Some((piece.target, self.destination.open_file(&target.path)));
-            }
-            let written = match (&last, &open) {
-                (Some((_, Ok(data))), Some((_, Ok(file)))) => {
-                    let written = write(file, piece.at, data);
-                    let is_full = matches!(&written, Err(error) if error.kind() == io::ErrorKind::StorageFull);
-                    self.full.fetch_or(is_full, Ordering::Relaxed);
-                    written.map_err(|error| error.to_string())
-                }
-                (Some((_, Err(reason))), _) => Err(reason.clone()),
-                (_, Some((_, Err(error)))) => Err(error.to_string()),
-                _ => continue,
+            let data = match (opened, &last) {
+                (Some(data), _) => Ok(data),
+                (None, Some((_, Ok(data)))) => Ok(&**data),
+                (None, Some((_, Err(reason)))) => Err(reason.clone()),
+                (None, None) => continue,
             };
+            let written = data.and_then(|data| {
+                let written = self.write(piece, target, data, &mut open, hand);
+                let is_full = matches!(&written, Err(error) if error.kind() == io::ErrorKind::StorageFull);
+                self.full.fetch_or(is_full, Ordering::Relaxed);
+                written.map_err(|error| error.to_string())
+            });
             match written {
                 Ok(()) => self.thread.telling.more(piece.length.into()),
                 Err(reason) if !target.has_failed.swap(true, Ordering::Relaxed) => self.unwritten(&target.path, reason),
                 Err(_) => {}
             }
         }
+    }
+
+    /// Writes a chunk to its place; `open` is the file that was written to last.
+    fn write(
+        &self,
+        piece: &Piece,
+        target: &Target,
+        data: &[u8],
+        open: &mut Option<(u32, File)>,
+        hand: &mut Hand<'_>,
+    ) -> io::Result<()> {
+        if let Some(basics) = &target.basics {
+            let file = hand.make_file(&target.path, target.size)?;
+            target.is_made.store(true, Ordering::Relaxed);
+            write(&file, piece.at, data)?;
+            hand.set_basics(&file, basics, |problem| self.unset(&target.path, problem));
+            return Ok(());
+        }
+        let file = match open.take_if(|(number, _)| *number == piece.target) {
+            Some((_, file)) => file,
+            None => hand.open_file(&target.path)?,
+        };
+        let (_, file) = open.insert((piece.target, file));
+        write(file, piece.at, data)
     }
 
     /// A chunk, checked against its name.
@@ -412,16 +473,20 @@ impl<'a> Restore<'a> {
     }
 
     /// Makes what has no content, and sets what files have beside it.
-    fn finish(&self, snapshot: &SnapshotFile, contents: &Contents) -> Result<Problems, FilesError> {
-        let mut unset = Problems::default();
+    fn finish(&self, snapshot: &SnapshotFile, contents: &Contents, hand: &mut Hand<'_>) -> Result<(), FilesError> {
         let mut folders: Vec<(PathBuf, Node)> = Vec::new();
-        let mut set = |path: &Path, node: &Node| {
-            self.destination.set_metadata(path, node, |problem| unset.add(path, problem));
+        // They come in the same order again.
+        let mut targets = contents.targets.iter().peekable();
+        let set = |path: &Path, node: &Node, hand: &mut Hand<'_>| {
+            hand.set_metadata(path, node, |problem| self.unset(path, problem));
         };
         self.each(snapshot, |path, node| {
             // A directory is done when what comes is not below it.
             while let Some((folder, node)) = folders.pop_if(|(folder, _)| !path.starts_with(folder)) {
-                set(&folder, &node);
+                set(&folder, &node, hand);
+            }
+            if targets.next_if(|target| target.path == path).is_some_and(|target| target.basics.is_some()) {
+                return Ok(());
             }
             if node.is_dir() {
                 folders.push((path, node));
@@ -432,7 +497,7 @@ impl<'a> Restore<'a> {
             {
                 if contents.missing.contains(first) {
                     self.unwritten(&path, "the file that it is another name of could not be restored");
-                } else if let Err(error) = self.destination.link(first, &path) {
+                } else if let Err(error) = hand.link(first, &path) {
                     self.unwritten(&path, error);
                 }
                 return Ok(());
@@ -441,20 +506,20 @@ impl<'a> Restore<'a> {
                 return Ok(());
             }
             if !node.is_file()
-                && let Err(error) = self.destination.make_special(&path, &node)
+                && let Err(error) = hand.make_special(&path, &node)
             {
                 self.unwritten(&path, error);
                 return Ok(());
             }
             if !contents.missing.contains(&path) {
-                set(&path, &node);
+                set(&path, &node, hand);
             }
             Ok(())
         })?;
         while let Some((folder, node)) = folders.pop() {
-            set(&folder, &node);
+            set(&folder, &node, hand);
         }
-        Ok(unset)
+        Ok(())
     }
 }
 
@@ -483,9 +548,20 @@ mod tests {
             path: name.into(),
             size: 1,
             modified: Some(Time::from_secs(modified)),
+            basics: None,
+            is_made: true.into(),
             has_failed: false.into(),
         };
-        let piece = |pack, target| Piece { pack, offset: 0, length: 1, target, at: 0, id: DataId::default() };
+        let piece = |pack, target| Piece {
+            pack,
+            offset: 0,
+            sealed: 33,
+            is_compressed: false,
+            length: 1,
+            target,
+            at: 0,
+            id: DataId::default(),
+        };
         let contents = Contents {
             targets: vec![target("old", 1), target("new", 3), target("between", 2)],
             // The pack 2 holds a part of an old file and of the newest one.

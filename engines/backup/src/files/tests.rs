@@ -173,7 +173,7 @@ async fn again(words: &[&str], test: &str) {
     let (first, rest) = words.split_first().expect("a program");
     let first: &'static str = Box::leak(Box::from(*first));
     let again = Program::new(first).args(rest).arg("env").arg("GARANT_AGAIN=1").arg(program);
-    let again = again.args(["--exact", test]).deadline(Span::from_secs(300));
+    let again = again.args(["--exact", test, "--nocapture"]).deadline(Span::from_secs(300));
     let output = Programs::of_system().run(&again).await.expect("the test holds there");
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "there is a test of this name");
 }

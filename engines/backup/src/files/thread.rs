@@ -1,5 +1,6 @@
 //! Work that waits: on a thread of its own, told to stop, and watched from outside.
 
+use engine::memory::Reusing;
 use engine::{CancellationToken, Context};
 use rustic_core::{HiddenProgress, Progress, ProgressBars, ProgressType, RusticProgress};
 use tokio::sync::watch;
@@ -94,7 +95,11 @@ pub(super) async fn on_thread<T: Send + 'static>(
     let thread = Thread { stop, telling };
     #[cfg(test)]
     let thread = Thread { stop, telling, hook: Hook::default() };
-    let mut work = tokio::task::spawn_blocking(move || work(&thread));
+    let mut work = tokio::task::spawn_blocking(move || {
+        // The library takes a compressor of some megabytes for each chunk.
+        let _reusing = Reusing::begin();
+        work(&thread)
+    });
     loop {
         tokio::select! {
             biased;

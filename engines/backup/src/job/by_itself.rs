@@ -37,7 +37,9 @@ fn job(database: Arc<dyn Database>, repository: &Arc<Repository>, work: &Path) -
         restore_every: policy.restore_every,
         work: work.to_owned(),
         base_now: Arc::default(),
+        base_asked: Notify::new(),
         test_now: Notify::new(),
+        log_of_base: Mutex::default(),
     })
 }
 
@@ -91,7 +93,7 @@ impl Database for Ships {
                 let (mut writer, last) = LogWriter::open(Arc::clone(repository), "shop-db", log).await?;
                 let end = last.map_or(0, |last| last.name.end);
                 writer.append(1, end, end + 1, &(), vec![1]).await?;
-                let is_new_log = end == 0 && self.is_new_log.load(Relaxed);
+                let is_new_log = end == 0;
                 let through = context.clock.now();
                 shipped(Shipped { log: log.into(), through, bytes: 1, is_new_log, needs_base: false });
             }
@@ -127,15 +129,21 @@ async fn a_log_that_broke_gets_a_base_and_tests_come_by_themselves() {
     let database = Arc::new(Ships::default());
     let job = job(Arc::clone(&database) as _, &shelf.repository, &shelf.folder.path().join("state"));
     let context = shelf.context.clone();
+    let followed = tokio::spawn(Arc::clone(&job).follow(context.clone()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let work = [
+        followed,
         tokio::spawn(Arc::clone(&job).bases(context.clone())),
-        tokio::spawn(Arc::clone(&job).follow(context.clone())),
         tokio::spawn(Arc::clone(&job).tests(context.clone())),
     ];
     hours(1).await;
     database.next.notify_one();
     hours(49).await;
-    assert_eq!(database.bases.load(Relaxed), 3, "one a day");
+    assert_eq!(
+        database.bases.load(Relaxed),
+        3,
+        "one a day, and none for a first piece that comes behind the first base"
+    );
     assert!(job.board.broken().is_empty());
     let tests = shelf.world.journal.of::<Tested>();
     // Of a base that nothing here can restore: red, again and again, by itself.
@@ -152,6 +160,38 @@ async fn a_log_that_broke_gets_a_base_and_tests_come_by_themselves() {
     for work in work {
         work.await.expect("no panic");
     }
+}
+
+/// BK-1: a server that keeps less of its log than a base takes breaks the log with each base: they come ever more slowly, and at once
+/// when somebody asks.
+#[tokio::test(start_paused = true)]
+async fn bases_that_break_the_log_do_not_come_without_end() {
+    let shelf = Shelf::new();
+    let database = Arc::new(Ships::default());
+    let job = job(Arc::clone(&database) as _, &shelf.repository, &shelf.folder.path().join("state"));
+    let work = tokio::spawn(Arc::clone(&job).bases(shelf.context.clone()));
+    let taken = || database.bases.load(Relaxed);
+    let breaks = async |minutes: u64| {
+        for _ in 0..minutes {
+            job.base_now.notify_one();
+            tokio::time::sleep(Duration::from_mins(1)).await;
+        }
+    };
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    breaks(3).await;
+    assert_eq!(taken(), 4, "the first one, and three at once");
+    breaks(5 * 60).await;
+    let in_hours = taken();
+    assert!((9..=14).contains(&in_hours), "one an hour in the end: {in_hours}");
+    job.base_asked.notify_one();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(taken(), in_hours + 1, "whoever asks does not wait");
+    hours(30).await;
+    let quiet = taken();
+    breaks(1).await;
+    assert_eq!(taken(), quiet + 1, "at once again after quiet hours");
+    shelf.world.stop.cancel();
+    work.await.expect("no panic");
 }
 
 /// BK-1: a log is as fresh as the copy that does not burn with this host.
@@ -201,6 +241,22 @@ async fn what_would_be_lost_is_what_no_copy_elsewhere_has() {
     job.elsewhere.set([1].into());
     let hour = lost().await;
     assert!(hour >= Span::from_secs(3600) && hour < Span::from_secs(3700), "{hour:?}");
+}
+
+/// A copy that can't be read is no fault of the one that is restored from.
+#[tokio::test]
+async fn a_copy_that_is_away_is_not_blamed_on_the_one_that_is_tested() {
+    let shelf = Shelf::new();
+    let job = job(Arc::new(Ships::default()), &shelf.repository, &shelf.folder.path().join("state"));
+    shelf.base(4).await;
+    job.elsewhere.set([1].into());
+    let far = shelf.folder.path().join("far");
+    std::fs::rename(&far, shelf.folder.path().join("away")).expect("moved");
+    std::fs::write(&far, "a file").expect("written");
+    let outcome = RestoreTests::test(&*job, &shelf.context, None).await;
+    let error = outcome.tested.error.expect("it is not known what would be lost");
+    assert!(error.starts_with("no copy away from this host") && error.contains("far"), "{error}");
+    assert!(outcome.tested.copy.is_none() && !outcome.is_of_instant, "{error}");
 }
 
 /// A release that is not ours to test is trusted once a restore test of it has passed, over restarts.

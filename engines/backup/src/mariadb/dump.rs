@@ -112,6 +112,11 @@ impl Dump {
         &self.part
     }
 
+    /// Whether the next one has to come from the server.
+    pub(super) fn is_drained(&self) -> bool {
+        self.connection.packets.is_drained() && !self.start_is_due
+    }
+
     /// Where the bytes end.
     pub(super) const fn position(&self) -> u64 {
         self.position

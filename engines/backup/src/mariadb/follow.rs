@@ -59,14 +59,29 @@ pub(super) async fn follow(
     ended.map(|never| match never {})
 }
 
+/// What comes within so long is read at once: a server in use would wake this thread for each commit, and pieces leave every few seconds.
+const TOGETHER: Span = Span::from_millis(25);
+/// Nobody waits where that much has come at once: the server would wait for us.
+const BURST_BYTES: usize = 64 * 1024;
+
 async fn receive(mut dump: Dump, waiting: &Waiting) -> Result<Infallible, ProtocolError> {
+    let mut burst = 0;
     loop {
         waiting.room().await;
+        if dump.is_drained() {
+            if burst < BURST_BYTES {
+                tokio::time::sleep(TOGETHER.to_std()).await;
+            }
+            burst = 0;
+        }
         match dump.next().await? {
             Received::File { name, number, format, .. } => {
                 waiting.next_file(number, FileIdentity::new(&name, &format));
             }
-            Received::Bytes { begins, gtid } => waiting.push(dump.bytes(), begins, gtid),
+            Received::Bytes { begins, gtid } => {
+                burst += dump.bytes().len();
+                waiting.push(dump.bytes(), begins, gtid);
+            }
             Received::Nothing => {}
             Received::End => return Err(ProtocolError::Malformed("it ends the dump, as if it were not to wait")),
         }

@@ -54,6 +54,11 @@ impl Packets {
         Self { stream: BufReader::with_capacity(BUFFER_BYTES, stream), sequence: 0, left: 0, continues: false }
     }
 
+    /// Whether nothing that was read from the kernel waits here.
+    pub(super) fn is_drained(&self) -> bool {
+        self.stream.buffer().is_empty()
+    }
+
     /// Begins a new exchange: packets are counted from 0.
     pub(super) fn restart(&mut self) {
         self.sequence = 0;

@@ -178,6 +178,15 @@ async fn reach(
                 }
                 pieces.pop();
             }
+            // Its key is at no copy: nothing that was sealed with that is of use.
+            Err(error) if Repository::is_destroyed(&error) => {
+                let folder = last.folder.clone();
+                tracing::warn!(folder, %error, "pieces of log can't be opened: their key is not there");
+                if unread.is_empty() {
+                    unread = format!("; what is in {folder} can't be opened: {error}");
+                }
+                while pieces.pop_if(|piece| piece.folder == folder).is_some() {}
+            }
             Err(error) => return Err(error.into()),
         }
     };

@@ -1,8 +1,7 @@
 //! A restore: unpack, prepare, put the log together, find where the instant ends in it, play it up to there.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,8 +18,10 @@ use crate::bases::{AttemptError, Bases, OfBase as _};
 use crate::blank::Blank;
 use crate::database::{DatabaseError, Restored, Watcher};
 use crate::owner::Owner;
+use crate::room;
 use crate::sealed::{Catalog, INCREMENTAL_STREAM, LogPiece, Manifest, Repository, RepositoryError};
-use crate::work::WorkFolder;
+use crate::unpack::{self, Unpacked, XbStream};
+use crate::work::{WorkFolder, empty};
 
 /// How long mariadb-backup may take to prepare a base.
 const PREPARE_WITHIN: Span = Span::from_days(2);
@@ -78,7 +79,10 @@ impl Attempt<'_> {
         owner.give(work.path())?;
         owner.can_reach(context, into).await?;
         owner.can_reach(context, work.path()).await?;
-        let folder = |name: &str| made(&work.path().join(name), &owner);
+        let folder = |name: &str| {
+            let path = work.path().join(name);
+            owner.make(&path).map(|()| path)
+        };
 
         let mut done = 0;
         for set in &sets {
@@ -156,27 +160,12 @@ async fn check_release(context: &Context, set: &Manifest) -> Result<(), Database
 /// Makes the folder to restore into, and gives the bytes that the bases take.
 fn has_room(into: &Path, sets: &[Manifest], owner: &Owner) -> Result<u64, DatabaseError> {
     let failed = |error| DatabaseError::Files { path: into.to_owned(), error };
-    made(into, owner)?;
+    owner.make(into)?;
     if fs::read_dir(into).map_err(failed)?.next().is_some() {
         return Err(failed(io::Error::other("the folder to restore into is not empty")));
     }
-    let sizes = |set: &Manifest| set.streams.iter().map(|stream| stream.size).sum::<u64>();
-    let (needs, all) = (sets.first().map_or(0, sizes), sets.iter().map(sizes).sum());
-    let place = rustix::fs::statvfs(into).map_err(|error| failed(error.into()))?;
-    let has = place.f_bavail.saturating_mul(place.f_frsize);
-    if has < needs {
-        let why =
-            format!("the disk has room for {} MB, and the base alone has {} MB", has / 1_000_000, needs / 1_000_000);
-        return Err(failed(io::Error::other(why)));
-    }
-    Ok(all)
-}
-
-fn made(path: &Path, owner: &Owner) -> Result<std::path::PathBuf, DatabaseError> {
-    let failed = |error| DatabaseError::Files { path: path.to_owned(), error };
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-    owner.give(path)?;
-    Ok(path.to_owned())
+    room::has(into, sets.first().map_or(0, Manifest::size), 0)?;
+    Ok(sets.iter().map(Manifest::size).sum())
 }
 
 /// How far the unpacking of all bases is.
@@ -198,10 +187,17 @@ async fn unpack(
     let stream = set.streams.iter().find(|stream| [STREAM, INCREMENTAL_STREAM].contains(&&*stream.name));
     let missing = || DatabaseError::Database(format!("the base {} has no stream `{STREAM}`", set.set));
     let stream = stream.ok_or_else(missing)?;
+    let (of_set, tell) = ((catalog, &*set.set, stream), |bytes| at.watcher.doing("base", at.done + bytes, Some(at.of)));
+    match unpack::unpack(of_set, XbStream::default(), (target, *owner), tell).await? {
+        Unpacked::Whole => return Ok(stream.size),
+        Unpacked::NotHere => {
+            tracing::info!(base = set.set, "the base is unpacked by mbstream: something was renamed while it was read");
+        }
+    }
+    empty(target).map_err(|error| DatabaseError::Files { path: target.to_owned(), error })?;
     let program = Program::new("mbstream").args(["-x", "-C"]).arg(target);
     let mut running = context.programs.filter(&owner.run(program))?;
     let stdin = running.stdin().ok_or_else(missing)?;
-    let tell = |bytes| at.watcher.doing("base", at.done + bytes, Some(at.of));
     let (read, ended) = tokio::join!(catalog.read_stream(&set.set, stream, stdin, tell), running.ended());
     match (read, ended) {
         // Where the program has failed, its pipe is broken: its own words say why.
@@ -245,8 +241,9 @@ impl Log {
         });
         let statements = (self.statements > 0).then(|| {
             format!(
-                "{} statements were done again, for the log does not hold their rows (the `binlog_format` of their session was not \
-                 ROW): what they made of UUID(), SYSDATE(), USER() or the like may differ",
+                "{} of the statements that were done again need not have made the same: the log does not hold their rows (the \
+                 `binlog_format` of their session was not ROW), or they fill a column by UUID(), RAND(), SYSDATE(), a new \
+                 AUTO_INCREMENT or the like",
                 self.statements
             )
         });

@@ -22,7 +22,7 @@ use crate::sealed::{Manifest, Repository, SetWriter};
 
 /// Name of the engine in manifests.
 pub(super) const ENGINE: &str = "postgres";
-/// Name of the stream that holds the manifest of the server: each file with its SHA-256.
+/// Name of the stream that holds the manifest of the server: each file with its CRC-32C, and of all together a SHA-256.
 pub(super) const SERVER_MANIFEST: &str = "backup_manifest";
 /// Name of the stream that holds the directory of data.
 pub(super) const BASE_ARCHIVE: &str = "base.tar";
@@ -32,7 +32,7 @@ const SILENT_MAX: Span = Span::from_secs(3600);
 /// Bytes between the connection and the stream.
 const BETWEEN_BYTES: usize = 1024 * 1024;
 const COMMAND: &str = "BASE_BACKUP (LABEL 'garant', PROGRESS, CHECKPOINT 'fast', WAIT false, MANIFEST 'yes', \
-                       MANIFEST_CHECKSUMS 'SHA256', TABLESPACE_MAP)";
+                       MANIFEST_CHECKSUMS 'CRC32C', TABLESPACE_MAP)";
 
 /// What a manifest says of a base beside.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]

@@ -105,6 +105,17 @@ pub(super) struct Place {
     pub(super) next: Option<Committed>,
     /// The records before `next` that make a tablespace.
     pub(super) tablespaces: Vec<Lsn>,
+    /// A commit behind `next` that claims to be of before the instant.
+    pub(super) stray: Option<Time>,
+}
+
+/// How much later than the next one a commit may say that it was made: several are under way at once, and each takes its time before its
+/// record is written. Whoever is told of the later record is told behind the instant.
+const DISORDER_MAX: Span = Span::from_secs(1);
+
+/// Whether a commit that stands behind the instant says that it was made before.
+pub(super) fn is_stray(at: Time, instant: Time) -> bool {
+    at + DISORDER_MAX < instant
 }
 
 impl Place {
@@ -117,18 +128,25 @@ impl Place {
             last: None,
             next: None,
             tablespaces: Vec::new(),
+            stray: None,
         }
     }
 
     /// Reads on. `clock_ahead` is how far the clock that made the log was ahead of the one that the instant is of.
     pub(super) fn read(&mut self, bytes: &[u8], clock_ahead: Span) -> Result<(), NotALog> {
         let (instant, base, last, next) = (self.instant + clock_ahead, self.base, &mut self.last, &mut self.next);
-        let tablespaces = &mut self.tablespaces;
+        let (tablespaces, stray) = (&mut self.tablespaces, &mut self.stray);
         self.records.feed(bytes, |record| {
             if record.makes_tablespace && next.is_none() {
                 tablespaces.push(record.start);
             }
-            let Some(at) = record.commit.filter(|_| next.is_none()) else { return };
+            let Some(at) = record.commit else { return };
+            if next.is_some() {
+                if is_stray(at, instant) {
+                    stray.get_or_insert(at - clock_ahead);
+                }
+                return;
+            }
             let is_in = record.end <= base || at < instant;
             *(if is_in { &mut *last } else { &mut *next }) = Some(Committed { record, at });
         })

@@ -110,6 +110,17 @@ fn of_settings(settings: &Settings) -> Vec<Problem> {
             "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'; SELECT pg_reload_conf(); with a third of the free space, or so",
         ));
     }
+    if let Ok(megabytes) = settings.text("max_slot_wal_keep_size").parse::<u64>()
+        && megabytes < KEEP_MB_MIN
+    {
+        found.push(warns(
+            format!(
+                "max_slot_wal_keep_size is {megabytes} MB: the server throws its log away before it was received, and a new base is taken \
+                 again and again"
+            ),
+            "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'; SELECT pg_reload_conf(); with a third of the free space, or so",
+        ));
+    }
     if settings.text("full_page_writes") == "off" {
         let remedy = "ALTER SYSTEM SET full_page_writes = 'on'; SELECT pg_reload_conf();";
         found.push(blocks(
@@ -169,6 +180,9 @@ fn unconnected(of: &Postgres, user: &str, error: &WireError, for_replication: bo
     blocks(error.to_string(), remedy)
 }
 
+/// What a server has to keep of its log at least: a base alone ends two segments of it.
+const KEEP_MB_MIN: u64 = 200;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +199,18 @@ mod tests {
         let mut rows: Vec<Row> = sound.into_iter().map(|(name, setting)| row(name, setting)).collect();
         rows.push(row("server_version_num", number));
         of_settings(&Settings(rows))
+    }
+
+    /// A server that keeps hardly anything loses the log to each base.
+    #[test]
+    fn a_log_that_is_thrown_away_at_once_is_warned_of() {
+        let found = |megabytes: &str| {
+            let row = |name: &str, setting: &str| vec![Some(name.to_owned()), Some(setting.to_owned())];
+            let rows = vec![row("max_slot_wal_keep_size", megabytes), row("server_version_num", "150014")];
+            let found = of_settings(&Settings(rows));
+            found.iter().any(|problem| problem.what.contains("again and again"))
+        };
+        assert_eq!(["20", "199", "200", "-1"].map(found), [true, true, false, false]);
     }
 
     /// What the tests do not run is said, until a restore test has passed with it.

@@ -242,6 +242,7 @@ impl<'a> Receiver<'a> {
         let failed = |error: WireError| of.error(error);
         let identity = Identity::ask(&mut wire).await.map_err(failed)?;
         let slot = Slot::have(&of.slot(), &mut sql, &mut wire).await.map_err(failed)?;
+        Slot::free(&of.slot(), &mut sql, |_| false).await.map_err(failed)?;
         let Start { log, writer, timeline, at, previous, through, is_new } =
             resume::start(of, repository, &identity, (&slot, server.segment_bytes), from).await?;
         let command = format!("START_REPLICATION SLOT {} PHYSICAL {at} TIMELINE {timeline}", of.slot());

@@ -7,18 +7,20 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::{Context, Program};
+use engine::Context;
 use event::{Span, Time};
 use futures_util::stream::{self, StreamExt as _};
 use tokio::fs::File;
 
 use super::base::{BASE_ARCHIVE, BaseFacts, SERVER_MANIFEST};
-use super::log_files::{Committed, LogFiles, Place};
+use super::log_files::{Committed, LogFiles, Place, is_stray};
 use super::plan::{Failure, Plan, Stretch, Unread, plan, read_head};
 use super::recovery::{Server, Target};
 use crate::bases::{AttemptError, Bases, OfBase as _};
 use crate::database::{DatabaseError, Restored, Watcher};
+use crate::room;
 use crate::sealed::{Catalog, LogPiece, Manifest, Repository, RepositoryError, Stream};
+use crate::unpack::{Tar, Unpacked, unpack};
 use crate::work::WorkFolder;
 
 /// How many pieces of a log are fetched at once.
@@ -69,6 +71,10 @@ impl Attempt<'_> {
         let Self { context, to, into, watcher, .. } = *self;
         // The log first: whether it leads to the instant is known for sure once it was read.
         let (plan, server, log) = self.log(bases).await?;
+        let stray = match log.place.stray {
+            None => stray_behind(self.repository, &plan, &log, to).await?,
+            stray => stray,
+        };
         let last = log.place.last.filter(|last| last.record.start >= plan.base.stop);
         let target = Target {
             timeline: plan.timeline,
@@ -88,9 +94,9 @@ impl Attempt<'_> {
         let work = WorkFolder::new(self.work, "restore", context)?;
         owner.give(work.path())?;
         owner.can_reach(context, work.path()).await?;
-        let base_bytes = plan.set.streams.iter().map(|stream| stream.size).sum();
+        let base_bytes = plan.set.size();
         let catalog = self.catalog;
-        let mut unpacking = Unpacking { context, catalog, plan: &plan, done: 0, of: base_bytes, watcher };
+        let mut unpacking = Unpacking { catalog, plan: &plan, done: 0, of: base_bytes, watcher };
         let set = &plan.set.set;
         unpacking.all(into, work.path(), &server).await.of_base(set)?;
         server.verify(context, into, &work.path().join(SERVER_MANIFEST)).await.of_base(set)?;
@@ -113,7 +119,7 @@ impl Attempt<'_> {
             set: plan.set.set,
             folder: into.to_owned(),
             bytes: base_bytes + log.bytes,
-            doubts: Vec::new(),
+            doubts: stray.map(|stray| clock_set_back(to, stray)).into_iter().collect(),
             passed_over: Vec::new(),
         })
     }
@@ -158,20 +164,12 @@ fn has_room(into: &Path, set: &Manifest, server: &Server) -> Result<(), Database
     if fs::read_dir(into).map_err(failed)?.next().is_some() {
         return Err(failed(io::Error::other("the folder to restore into is not empty")));
     }
-    let needs = set.streams.iter().map(|stream| stream.size).sum::<u64>();
-    let place = rustix::fs::statvfs(into).map_err(|error| failed(error.into()))?;
-    let has = place.f_bavail.saturating_mul(place.f_frsize);
-    if has < needs {
-        let why =
-            format!("the disk has room for {} MB, and the base alone has {} MB", has / 1_000_000, needs / 1_000_000);
-        return Err(failed(io::Error::other(why)));
-    }
+    room::has(into, set.size(), 0)?;
     server.owner.make(&into.join("pg_wal"))
 }
 
 /// The unpacking of a base.
 struct Unpacking<'a> {
-    context: &'a Context,
     catalog: &'a Catalog,
     plan: &'a Plan,
     done: u64,
@@ -212,26 +210,16 @@ impl Unpacking<'_> {
 
     /// Unpacks an archive into a folder.
     async fn archive(&mut self, stream: &Stream, into: &Path, server: &Server) -> Result<(), DatabaseError> {
-        let tar =
-            Program::new("tar").args(["--extract", "--file=-", "--preserve-permissions", "--directory"]).arg(into);
-        let mut running = self.context.programs.filter(&server.owner.run(tar))?;
-        let broken = || DatabaseError::Database("`tar` can't be written to".to_owned());
-        let stdin = running.stdin().ok_or_else(broken)?;
         let (done, of, watcher) = (self.done, self.of, self.watcher);
-        let read = self.catalog.read_stream(&self.plan.set.set, stream, stdin, |bytes| {
-            watcher.doing("base", done + bytes, Some(of));
-        });
-        let (read, ended) = tokio::join!(read, running.ended());
-        match read {
-            // What broke the pipe says tar.
-            Err(RepositoryError::Source(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-                ended?;
-                return Err(broken());
+        let of_set = (self.catalog, &*self.plan.set.set, stream);
+        let tell = |bytes| watcher.doing("base", done + bytes, Some(of));
+        match unpack(of_set, Tar::default(), (into, server.owner), tell).await? {
+            Unpacked::Whole => self.done += stream.size,
+            Unpacked::NotHere => {
+                let why = format!("the archive {} is of a kind that PostgreSQL does not make", stream.name);
+                return Err(DatabaseError::Database(why));
             }
-            read => read?,
         }
-        ended?;
-        self.done += stream.size;
         Ok(())
     }
 }
@@ -255,6 +243,57 @@ struct Log {
     place: Place,
     /// Bytes that were read.
     bytes: u64,
+    /// Stretches that were read.
+    stretches: usize,
+}
+
+/// Why nobody can tell which commits were made before the instant.
+fn clock_set_back(to: Time, stray: Time) -> String {
+    format!(
+        "the clock of the server was set back: behind the first commit that says that it was made at {to} or later there are others \
+         that say {stray}. What is restored ends before that first one, and lacks them; an instant behind the next base is exact"
+    )
+}
+
+/// How many pieces behind the place of the instant are asked whether the clock was set back there, and how many at once: nine hours of a
+/// server in use.
+const BEHIND_MAX: usize = 4096;
+const HEADS_AT_ONCE: usize = 16;
+
+/// The time of a commit in the pieces behind the place of the instant that claims to be of before it, as far as their heads say.
+async fn stray_behind(
+    repository: &Arc<Repository>,
+    plan: &Plan,
+    log: &Log,
+    to: Time,
+) -> Result<Option<Time>, AttemptError> {
+    if log.place.next.is_none() {
+        return Ok(None);
+    }
+    let behind = plan.route.iter().skip(log.stretches).filter(|stretch| stretch.from < stretch.to).take(BEHIND_MAX);
+    let behind: Vec<Stretch> = behind.cloned().collect();
+    let heads = stream::iter(behind).map(|Stretch { piece, .. }| async move {
+        let head = repository
+            .fetch_head(&piece.folder, &piece.name.to_string())
+            .await
+            .map_err(|error| Failure::of(&piece, error))?;
+        read_head(&piece, &head)
+    });
+    let mut heads = heads.buffered(HEADS_AT_ONCE);
+    while let Some(head) = heads.next().await {
+        let (head, facts) = match head {
+            Ok(head) => head,
+            // It is not needed for this instant.
+            Err(Failure::Unread(_)) => continue,
+            Err(Failure::Final(error)) => return Err(AttemptError::Final(error)),
+        };
+        let ahead = Span::from_micros(facts.clock_ahead_us);
+        let commits = [head.first_commit, head.last_commit].into_iter().flatten();
+        if let Some(stray) = commits.map(|at| at - ahead).find(|at| is_stray(*at, to)) {
+            return Ok(Some(stray));
+        }
+    }
+    Ok(None)
 }
 
 /// Writes the log of the plan into a folder, as far as it is needed, and finds the place of the instant in it.
@@ -279,7 +318,7 @@ async fn write_log(
         }
     });
     let mut fetched = fetched.buffered(PIECES_AT_ONCE);
-    let mut log = Log { place, bytes: 0 };
+    let mut log = Log { place, bytes: 0, stretches: 0 };
     while let Some(piece) = fetched.next().await {
         let (stretch, facts, payload) = piece?;
         let Stretch { piece: LogPiece { name, .. }, from, to: until } = stretch;
@@ -295,6 +334,7 @@ async fn write_log(
                 .map_err(|error| Unwritten::Bad(error.to_string()))?;
             files.write(name.file, from, bytes).map_err(Unwritten::Files)?;
             log.bytes += until.0 - from.0;
+            log.stretches += 1;
             Ok((log, files))
         });
         (log, files) = match done.await {

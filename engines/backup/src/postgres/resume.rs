@@ -170,7 +170,11 @@ pub(super) async fn log_of_base(
     let (log, _) = current_log(repository, &of.name, &server.system).await?;
     let (_, last) = LogWriter::open(Arc::clone(repository), &of.name, &log).await?;
     if let Some(last) = last {
-        let (.., at) = last_in_line(repository, (&of.name, &log), last, server).await?;
+        let at = match last_in_line(repository, (&of.name, &log), last, server).await {
+            Ok((.., at)) => at,
+            Err(error) if Repository::is_destroyed(&error) => None,
+            Err(error) => return Err(error.into()),
+        };
         if at.is_none() {
             return Err(of.error(
                 "it does not go on from what was received of its log: take the base again once another log is begun",
@@ -200,7 +204,23 @@ pub(super) async fn start(
         let (timeline, at) = from_slot()?;
         return Ok(Start { log, writer, timeline, at, previous: None, through: Time::default(), is_new: true });
     };
-    let (last, head, facts, at) = last_in_line(repository, (&of.name, &log), last, server).await?;
+    let another = |why: &str| {
+        let log = log_name(&server.system, number + 1);
+        tracing::error!(backup = of.name, log, "{why}. What comes is kept as another log, and a new base is taken");
+        log
+    };
+    let found = match last_in_line(repository, (&of.name, &log), last, server).await {
+        Err(error) if Repository::is_destroyed(&error) => {
+            let log = another(&format!(
+                "what was received last can't be opened any more, for its key is at no copy: {error}"
+            ));
+            let (writer, _) = LogWriter::open(Arc::clone(repository), &of.name, &log).await?;
+            let (timeline, at) = from_slot()?;
+            return Ok(Start { log, writer, timeline, at, previous: None, through: Time::default(), is_new: true });
+        }
+        found => found?,
+    };
+    let (last, head, facts, at) = found;
     match (from, at) {
         (From::End, Some((timeline, at, is_next))) => {
             let previous = facts.last_record.filter(|_| is_next);
@@ -224,12 +244,9 @@ pub(super) async fn start(
             Ok(Start { log, writer, timeline, at, previous: None, through: head.through, is_new: true })
         }
         (_, _) => {
-            let log = log_name(&server.system, number + 1);
-            tracing::error!(
-                backup = of.name,
-                log,
+            let log = another(
                 "PostgreSQL does not go on from what was received: it was set back in time, by a copy of its files or a snapshot of \
-                 its machine. What comes is kept as another log, and a new base is taken"
+                 its machine",
             );
             let (writer, _) = LogWriter::open(Arc::clone(repository), &of.name, &log).await?;
             let (timeline, at) = from_slot()?;

@@ -1,6 +1,6 @@
 //! What is asked of a server: who it is, how far it has written, and the slot that holds back its log for us.
 
-use event::Time;
+use event::{Span, Time};
 use serde::{Deserialize, Serialize};
 
 use super::records::{BLOCK_BYTES, EPOCH_MICROS};
@@ -125,7 +125,14 @@ impl History {
 pub(super) struct Slot {
     /// The oldest position that is held back for it; `None` where the server has thrown that away.
     pub(super) restart: Option<Lsn>,
+    /// Whether somebody uses it, or makes it.
+    is_active: bool,
 }
+
+/// How often a slot that somebody uses is looked at again, and after how long: a base and the receiver may make it at the same time, and a
+/// receiver that has just ended holds it until its server has noticed.
+const LOOKS_MAX: u32 = 20;
+const LOOK_AGAIN_AFTER: Span = Span::from_millis(500);
 
 impl Slot {
     /// The slot of that name; made, or made anew, where there is none that holds anything back.
@@ -134,7 +141,7 @@ impl Slot {
         sql: &mut Connection,
         replication: &mut Connection,
     ) -> Result<Self, WireError> {
-        if let Some(slot) = Self::find(name, sql).await? {
+        if let Some(slot) = Self::free(name, sql, |slot| slot.restart.is_some()).await? {
             if slot.restart.is_some() {
                 return Ok(slot);
             }
@@ -145,17 +152,36 @@ impl Slot {
             Err(error) if error.code() == Some(ALREADY_THERE) => {}
             made => drop(made?),
         }
-        let made = Self::find(name, sql).await?;
+        let made = Self::free(name, sql, |slot| slot.restart.is_some()).await?;
         made.ok_or_else(|| WireError::Unexpected(format!("the slot {name} was made, and is not there")))
     }
 
+    /// The slot of that name, once nobody uses it, or it `will_do` as it is; after [`LOOKS_MAX`] looks, as it is.
+    pub(super) async fn free(
+        name: &str,
+        sql: &mut Connection,
+        will_do: impl Fn(&Self) -> bool,
+    ) -> Result<Option<Self>, WireError> {
+        let mut looks = 1;
+        loop {
+            let found = Self::find(name, sql).await?;
+            if looks == LOOKS_MAX || found.as_ref().is_none_or(|slot| !slot.is_active || will_do(slot)) {
+                return Ok(found);
+            }
+            looks += 1;
+            tokio::time::sleep(LOOK_AGAIN_AFTER.to_std()).await;
+        }
+    }
+
     pub(super) async fn find(name: &str, sql: &mut Connection) -> Result<Option<Self>, WireError> {
-        let query = format!("select restart_lsn, wal_status from pg_replication_slots where slot_name = '{name}'");
+        let query =
+            format!("select restart_lsn, wal_status, active from pg_replication_slots where slot_name = '{name}'");
         let rows = sql.query(&query).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let is_lost = row.get(1).and_then(Option::as_deref) == Some("lost");
         let restart = row.first().and_then(Option::as_deref).and_then(|text| text.parse().ok());
-        Ok(Some(Self { restart: restart.filter(|_| !is_lost) }))
+        let is_active = row.get(2).and_then(Option::as_deref) == Some("t");
+        Ok(Some(Self { restart: restart.filter(|_| !is_lost), is_active }))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event::Time;
 use futures_util::StreamExt as _;
@@ -12,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::key::hex;
 use super::log::{LastPiece, PieceName, last_piece, log_folder};
+use super::object::Memory;
 use super::repository::{Repository, set_time};
 use super::set::{MANIFEST, Manifest, set_folder};
 use super::{RepositoryError, Stream};
@@ -192,31 +194,105 @@ impl Catalog {
         &self,
         set: &str,
         stream: &Stream,
-        mut to: impl AsyncWrite + Send + Unpin,
+        to: impl AsyncWrite + Send + Unpin,
+        progress: impl FnMut(u64) + Send,
+    ) -> Result<(), RepositoryError> {
+        let mut to = Written(to);
+        self.read_parts(set, stream, &mut to, progress).await?;
+        Ok(to.0.shutdown().await?)
+    }
+
+    /// Gives the parts of a stream of a set to `to`, in order, and checks that together they are the stream that was read.
+    ///
+    /// # Errors
+    /// As of [`Self::read_stream`].
+    pub(crate) async fn read_parts(
+        &self,
+        set: &str,
+        stream: &Stream,
+        to: &mut impl Parts,
         mut progress: impl FnMut(u64) + Send,
     ) -> Result<(), RepositoryError> {
         let folder = set_folder(&self.backup, set);
         let (mut hash, mut size) = (Sha256::new(), 0u64);
+        let ended = || RepositoryError::Unusable("what opens a base has ended before its time".into());
         // Tasks, for the next parts are to be fetched while this one is written.
+        let spare = Spare::default();
         let fetch = |number| {
             let (repository, folder, part) = (Arc::clone(&self.repository), folder.clone(), stream.part(number));
-            AbortOnDropHandle::new(tokio::spawn(async move { repository.fetch(&folder, &part).await }))
+            let memory = lock(&spare).pop().unwrap_or_default();
+            AbortOnDropHandle::new(tokio::spawn(async move { repository.fetch_into(&folder, &part, memory).await }))
         };
         let mut parts = futures_util::stream::iter(1..=stream.parts).map(fetch).buffered(PARTS_AT_ONCE);
-        while let Some(part) = parts.next().await {
-            let ended = |_| Err(RepositoryError::Unusable("what opens a base has ended before its time".into()));
-            let (_, part) = part.unwrap_or_else(ended)?;
-            hash.update(&part);
+        while let Some(memory) = parts.next().await {
+            let memory = memory.unwrap_or_else(|_| Err(ended()))?;
+            let part = Arc::new(Part { memory, spare: Arc::clone(&spare) });
             size += u64::try_from(part.len()).unwrap_or(0);
-            to.write_all(&part).await?;
+            let hashed = Arc::clone(&part);
+            let hashing = tokio::task::spawn_blocking(move || {
+                hash.update(&**hashed);
+                hash
+            });
+            let (hashed, taken) = tokio::join!(hashing, to.take(part));
+            taken?;
+            hash = hashed.map_err(|_| ended())?;
             progress(size);
         }
-        to.shutdown().await?;
         if size != stream.size || hex(&hash.finalize()) != stream.sha256 {
             let reason = format!("the stream {} of the set {set} is not the one that was read", stream.name);
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason).into());
         }
         Ok(())
+    }
+}
+
+/// A part of a stream, opened. Its memory is used again for a later one.
+pub(crate) struct Part {
+    memory: Memory,
+    spare: Spare,
+}
+
+/// Memory of parts that nobody reads any more.
+type Spare = Arc<Mutex<Vec<Memory>>>;
+
+impl Deref for Part {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.memory.payload
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        lock(&self.spare).push(std::mem::take(&mut self.memory));
+    }
+}
+
+#[cfg(test)]
+impl From<Vec<u8>> for Part {
+    fn from(payload: Vec<u8>) -> Self {
+        Self { memory: Memory { payload, plain: Vec::new() }, spare: Spare::default() }
+    }
+}
+
+fn lock(spare: &Spare) -> MutexGuard<'_, Vec<Memory>> {
+    // Nothing that can panic runs under this lock.
+    spare.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes the parts of a stream, in order.
+pub(crate) trait Parts: Send {
+    /// Takes the next one; it need not have come to its end when this returns.
+    fn take(&mut self, part: Arc<Part>) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+/// What parts are written to.
+struct Written<W>(W);
+
+impl<W: AsyncWrite + Send + Unpin> Parts for Written<W> {
+    async fn take(&mut self, part: Arc<Part>) -> io::Result<()> {
+        self.0.write_all(&part).await
     }
 }
 

@@ -13,6 +13,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use event::{Span, Time};
 use serde::Serialize;
 
 use super::RepositoryError;
@@ -83,13 +84,25 @@ pub struct LogWriter {
     repository: Arc<Repository>,
     root: String,
     last_seq: u64,
-    /// The folder of today, with its day.
-    today: Option<(String, String, DataKey)>,
+    today: Option<Today>,
     /// A piece that is neither sealed nor added yet.
     unsealed: Option<Unsealed>,
     /// A piece that is sealed and not added yet.
     pending: Option<(String, Bytes, PieceName)>,
 }
+
+/// The folder of a day.
+#[derive(Debug)]
+struct Today {
+    day: String,
+    folder: String,
+    key: DataKey,
+    /// When its key was seen at a copy.
+    seen: Time,
+}
+
+/// How often it is looked whether the key of today is still there: a copy may be replaced by an empty one.
+const KEY_SEEN_EVERY: Span = Span::from_secs(60);
 
 /// A piece before it is sealed, for which there may be no folder yet.
 #[derive(Debug)]
@@ -153,18 +166,25 @@ impl LogWriter {
     }
 
     async fn folder_of_today(&mut self) -> Result<(String, DataKey), RepositoryError> {
-        let day = self.repository.now().to_rfc3339().chars().take(10).collect::<String>();
-        if let Some((of, folder, key)) = &self.today
-            && *of == day
-        {
-            return Ok((folder.clone(), key.clone()));
+        let now = self.repository.now();
+        let day = now.to_rfc3339().chars().take(10).collect::<String>();
+        if let Some(today) = self.today.as_mut().filter(|today| today.day == day) {
+            let is_known = now >= today.seen && now.since(today.seen) < KEY_SEEN_EVERY;
+            if is_known || !self.repository.has_lost_key(&today.folder).await {
+                today.seen = if is_known { today.seen } else { now };
+                return Ok((today.folder.clone(), today.key.clone()));
+            }
+            tracing::error!(
+                folder = today.folder,
+                "the key of this folder is at no copy any more: what is in it is lost, and another one is begun"
+            );
         }
         let before = self.repository.folders(&self.root).await.unwrap_or_default();
         for name in before.iter().rev().filter(|name| name.starts_with(&day)) {
             let folder = format!("{}{name}", self.root);
             match self.repository.data_key(&folder).await {
                 Ok(key) => {
-                    self.today = Some((day, folder.clone(), key.clone()));
+                    self.today = Some(Today { day, folder: folder.clone(), key: key.clone(), seen: now });
                     return Ok((folder, key));
                 }
                 // Its copy does not answer, or it is not there yet: another folder does as well.
@@ -176,7 +196,7 @@ impl LogWriter {
         self.repository.random().fill(&mut random);
         let folder = format!("{}{day}-{}", self.root, hex(&random));
         let key = self.repository.make_key(&folder).await?;
-        self.today = Some((day, folder.clone(), key.clone()));
+        self.today = Some(Today { day, folder: folder.clone(), key: key.clone(), seen: now });
         Ok((folder, key))
     }
 }

@@ -100,12 +100,31 @@ pub fn seal(
 
 /// The head and the payload of an object.
 pub fn open(key: &DataKey, name: &str, object: &[u8]) -> Result<(Vec<u8>, Vec<u8>), SealError> {
+    let mut memory = Memory::default();
+    let head = open_into(key, name, object, &mut memory)?;
+    Ok((head, memory.payload))
+}
+
+/// The memory that objects are opened in: the system clears each page of it that is new, which for many objects takes as long as
+/// opening them.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub(super) plain: Vec<u8>,
+    /// The payload of the object that was opened last.
+    pub(super) payload: Vec<u8>,
+}
+
+/// The head of an object; its payload is in `memory`.
+pub(super) fn open_into(key: &DataKey, name: &str, object: &[u8], memory: &mut Memory) -> Result<Vec<u8>, SealError> {
     if object.len() > OBJECT_BYTES_MAX {
         return Err(SealError::TooLarge);
     }
     let (cipher, frames) = begin(key, name, object)?;
     let count = frames.len().div_ceil(FRAME_BYTES);
-    let mut plain = Vec::with_capacity(frames.len());
+    let Memory { plain, payload } = memory;
+    plain.clear();
+    payload.clear();
+    plain.reserve(frames.len());
     for (number, frame) in frames.chunks(FRAME_BYTES).enumerate() {
         let (sealed, tag) = frame.split_last_chunk::<TAG_BYTES>().ok_or(SealError::Damaged)?;
         let start = plain.len();
@@ -114,13 +133,18 @@ pub fn open(key: &DataKey, name: &str, object: &[u8]) -> Result<(Vec<u8>, Vec<u8
         let clear = cipher.decrypt_inout_detached(&nonce, b"", (&mut plain[start..]).into(), tag.into());
         clear.map_err(|_| SealError::Damaged)?;
     }
-    let (compression, head, body) = parts(&plain)?;
-    let payload = match compression {
-        0 => body.to_vec(),
-        1 => zstd::bulk::decompress(body, PAYLOAD_BYTES_MAX).map_err(|_| SealError::Malformed)?,
+    let (compression, head, body) = parts(plain)?;
+    match compression {
+        0 => payload.extend(body),
+        1 => {
+            payload.reserve(PAYLOAD_BYTES_MAX);
+            zstd::bulk::Decompressor::new()
+                .and_then(|mut it| it.decompress_to_buffer(body, payload))
+                .map_err(|_| SealError::Malformed)?;
+        }
         _ => return Err(SealError::Malformed),
-    };
-    Ok((head.to_vec(), payload))
+    }
+    Ok(head.to_vec())
 }
 
 /// The head of an object, of which `first` are the first [`FIRST_BYTES`], or all if there are fewer.

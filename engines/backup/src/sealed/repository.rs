@@ -21,7 +21,7 @@ use futures_util::{StreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 
 use super::key::{DataKey, RepositoryKey, hex};
-use super::object::{FIRST_BYTES, head, open};
+use super::object::{FIRST_BYTES, Memory, head, open, open_into};
 use super::set::Manifest;
 use super::{RepositoryError, SealError};
 use crate::files::LEASES;
@@ -40,6 +40,8 @@ const KEYS_MAX: usize = 1024;
 const LOCKS_MAX: usize = 500_000;
 /// How many locks are extended at once.
 const LOCKS_AT_ONCE: usize = 8;
+/// A copy that has fewer than one in so many of the objects that it had at the last look was emptied.
+const EMPTIED_BELOW: u64 = 10;
 /// How much longer than needed a lock is made that is extended.
 const LOCK_AHEAD: Span = Span::from_days(1);
 /// How long before it is due an object is not brought to a copy any more: the clock of the server may be ahead.
@@ -104,6 +106,8 @@ pub struct Repository {
     behind: Behind,
     /// Objects of each backup that are damaged at every copy: nothing new is to build on them.
     distrusted: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    /// How many objects each copy had when they were compared last.
+    had: Mutex<BTreeMap<usize, u64>>,
     /// Until when an object is locked at a copy, as far as it is remembered.
     locks: Locks,
     /// Manifests that were read: they never change.
@@ -123,6 +127,8 @@ pub struct Levelled {
     pub copied: u64,
     /// Objects of one name and different sizes: one of them is not what was put.
     pub differing: Vec<String>,
+    /// Copies that have lost nearly all since they were compared last, each in words: nobody destroys so much at once.
+    pub emptied: Vec<String>,
     /// Why a copy could not be listed, read or written to.
     pub errors: Vec<ObjectError>,
 }
@@ -148,6 +154,7 @@ impl Repository {
             away: AWAY,
             behind: Arc::default(),
             distrusted: Mutex::default(),
+            had: Mutex::default(),
             locks: Arc::default(),
             manifests: Mutex::default(),
         }
@@ -393,6 +400,17 @@ impl Repository {
         self.first_whole(&whole, None, move |bytes| open(&key, &name, bytes)).await
     }
 
+    /// The same, opened in this memory, in which its payload is then.
+    pub(super) async fn fetch_into(&self, folder: &str, name: &str, memory: Memory) -> Result<Memory, RepositoryError> {
+        let whole = format!("{folder}/{name}");
+        let (key, name, memory) = (self.data_key(folder).await?, whole.clone(), Arc::new(Mutex::new(memory)));
+        let opened = move |bytes: &[u8]| {
+            let mut memory = std::mem::take(&mut *lock(&memory));
+            open_into(&key, &name, bytes, &mut memory).map(|_head| memory)
+        };
+        self.first_whole(&whole, None, opened).await
+    }
+
     /// The head alone, which costs a megabyte at most.
     pub async fn fetch_head(&self, folder: &str, name: &str) -> Result<Vec<u8>, RepositoryError> {
         let whole = format!("{folder}/{name}");
@@ -485,6 +503,20 @@ impl Repository {
             first_error.get_or_insert(error);
         }
         Err(first_error.unwrap_or_else(|| RepositoryError::Unusable("the repository has no copy".into())))
+    }
+
+    /// Whether the data key of a folder is lost: at no copy, though all of them answer. Then it is forgotten here too: what was sealed
+    /// with it could be opened by this process alone.
+    pub(super) async fn has_lost_key(&self, folder: &str) -> bool {
+        let name = key_name(folder);
+        for (at, copy) in self.in_order() {
+            let found = self.noted(at, copy.objects.get(&name, None).await);
+            if !matches!(&found, Err(error) if error.why == Why::Missing) {
+                return false;
+            }
+        }
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).remove(folder);
+        true
     }
 
     /// Makes the data key of a new folder, and adds it to the copies.
@@ -610,6 +642,9 @@ impl Repository {
         let unlisted: BTreeSet<&str> = errors.iter().map(|error| error.place.as_str()).collect();
         let mut levelled = Levelled::default();
         let newest = newest_bases(all.keys(), self.clock.now());
+        if prefix.is_empty() {
+            levelled.emptied = self.emptied(&all, &unlisted);
+        }
         let mut in_order: Vec<(&String, &Vec<(usize, u64)>)> =
             all.iter().filter(|(name, _)| !skip(name) && !is_due(name) && !is_lease(name)).collect();
         in_order.sort_by_cached_key(|(name, _)| self.urgency(name, &newest));
@@ -647,6 +682,26 @@ impl Repository {
         }
         levelled.errors.extend(errors);
         Ok(levelled)
+    }
+
+    /// The copies that have lost nearly all since the last look: a directory that was replaced, a bucket that was emptied.
+    fn emptied(&self, all: &BTreeMap<String, Vec<(usize, u64)>>, unlisted: &BTreeSet<&str>) -> Vec<String> {
+        let (mut emptied, mut had) = (Vec::new(), lock(&self.had));
+        for (index, copy) in self.copies.iter().enumerate().filter(|(_, copy)| !unlisted.contains(copy.objects.place()))
+        {
+            let is_there =
+                |(name, at): &(&String, &Vec<(usize, u64)>)| !is_lease(name) && at.iter().any(|(has, _)| *has == index);
+            let has = all.iter().filter(is_there).count() as u64;
+            let before = had.insert(index, has).unwrap_or(0);
+            if has.saturating_mul(EMPTIED_BELOW) < before {
+                emptied.push(format!(
+                    "{}: {has} are left of the {before} objects that were at {}: it was emptied, or replaced by another one",
+                    copy.name,
+                    copy.objects.place()
+                ));
+            }
+        }
+        emptied
     }
 
     /// What is due by its name, or nearly: the server destroys it, at one copy before another. Nor is anything brought that has a name

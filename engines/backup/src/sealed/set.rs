@@ -65,6 +65,13 @@ pub struct Manifest {
     pub streams: Vec<Stream>,
 }
 
+impl Manifest {
+    /// Bytes of all streams together, as they are before sealing.
+    pub fn size(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.size).sum()
+    }
+}
+
 /// One stream of a set.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Stream {

@@ -10,6 +10,7 @@ use engine::random::SeededRandom;
 use event::{Span, Time};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::catalog::all_pieces;
 use super::*;
 use crate::objects::{Destroy as _, Directory, Listed, ObjectError, Objects};
 
@@ -145,6 +146,27 @@ async fn a_log_goes_on_where_it_ended_and_shows_its_gaps() {
     }
     let (pieces, more) = catalog.pieces("log1", (1, 0), next_file).await.expect("listed");
     assert_eq!((pieces.len(), more), (3, true), "it ends at the gap, and says so");
+}
+
+/// A copy was replaced by an empty one while the log is written: what comes can be opened by others than this process.
+#[tokio::test]
+async fn a_log_whose_key_is_lost_goes_on_with_another() {
+    let two = two();
+    let (mut log, _) = LogWriter::open(Arc::clone(&two.repository), "shop", "log1").await.expect("open");
+    let mut folders = Vec::new();
+    for (at, lost) in [(0_u64, 0), (10, 1), (20, 2)] {
+        for folder in &two.folders[..lost] {
+            std::fs::remove_dir_all(folder.path().join("keys")).ok();
+        }
+        two.clock.suspend(Span::from_secs(61));
+        log.append(1, at, at + 10, &at, vec![1; 10]).await.expect("added");
+        let pieces = all_pieces(&two.repository, "shop", "log1").await.expect("listed");
+        let newest = pieces.last().expect("a piece").clone();
+        two.repository.fetch(&newest.folder, &newest.name.to_string()).await.expect("it can be opened");
+        folders.push(newest.folder);
+    }
+    assert_eq!(folders[0], folders[1], "one copy has the key");
+    assert_ne!(folders[1], folders[2], "none has");
 }
 
 #[tokio::test]
@@ -399,6 +421,27 @@ async fn a_copy_that_does_not_answer_delays_no_other() {
         assert_eq!(second.get(name, None).await.expect("there"), body, "{name}");
     }
     assert_eq!(repository.put("logs/d", body).await.expect("put"), [0, 1].into());
+}
+
+/// BK-4: a copy that was replaced by an empty one is told of, though what it lacks is brought to it at once.
+#[tokio::test]
+async fn a_copy_that_was_emptied_is_told_of() {
+    let two = two();
+    for number in 0..30 {
+        two.repository.put(&format!("logs/{number}"), Bytes::from_static(b"a piece")).await.expect("put");
+    }
+    let level = async || two.repository.level("", |_| false).await.expect("levelled");
+    assert!(level().await.emptied.is_empty(), "nothing was there before");
+    let place = two.folders[1].path();
+    std::fs::remove_dir_all(place.join("logs")).expect("removed");
+    let levelled = level().await;
+    assert_eq!((levelled.emptied.len(), levelled.copied), (1, 30), "{levelled:?}");
+    assert!(levelled.emptied[0].contains("0 are left of the 30 objects"), "{levelled:?}");
+    assert!(level().await.emptied.is_empty(), "it has them again");
+    for number in 0..5 {
+        std::fs::remove_file(place.join(format!("logs/{number}"))).expect("removed");
+    }
+    assert!(level().await.emptied.is_empty(), "a few that are gone are brought back");
 }
 
 /// A restore of what is recent does not list the days before.

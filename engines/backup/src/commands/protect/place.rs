@@ -115,9 +115,12 @@ impl NewCopy {
         Ok(Self { name, region, provider, place })
     }
 
-    /// Fails where a secret key of it can't be opened.
+    /// Fails where a secret key of it can't be opened, or where its directory is among the data of a server.
     pub(super) fn check(&self, secrets: &Secrets) -> Result<(), Failure> {
-        let Place::Bucket { bucket, secret_key, destroys, .. } = &self.place else { return Ok(()) };
+        let (bucket, secret_key, destroys) = match &self.place {
+            Place::Directory(path) => return crate::commands::is_apart(path),
+            Place::Bucket { bucket, secret_key, destroys, .. } => (bucket, secret_key, destroys),
+        };
         let of_destroyer = destroys.as_ref().map(|(_, secret_key)| ("delete from", secret_key));
         for (what, secret_key) in [("write to", secret_key)].into_iter().chain(of_destroyer) {
             secrets.open_now(&Secret::File(secret_key.clone())).map_err(|error| {
@@ -277,6 +280,22 @@ mod tests {
         };
         copy(&secret).expect("both can be opened");
         assert!(copy(&missing).expect_err("one is not there").to_string().contains("delete from the bucket shop"));
+    }
+
+    /// The server would take the copy for a database of its own, and a base would hold all bases before it.
+    #[test]
+    fn no_copy_is_among_the_data_of_a_server() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let secrets = Secrets::of_system();
+        let copy = |path: &str| NewCopy::parse(&folder.path().join(path).display().to_string()).expect("a place");
+        copy("data/copy").check(&secrets).expect("no server has its data there");
+        std::fs::create_dir(folder.path().join("data")).expect("made");
+        std::fs::write(folder.path().join("data/ibdata1"), "").expect("written");
+        for path in ["data/copy", "data", "data/a/b"] {
+            let error = copy(path).check(&secrets).expect_err("among the data");
+            assert!(error.to_string().contains("where a server has its data"), "{error}");
+        }
+        copy("copy").check(&secrets).expect("beside it");
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::Failure;
-use engine::command::{CommandContext, Question, Style};
+use engine::command::{CommandContext, Question, Style, list, text};
 use engine::printable::text as printable;
 use event::Span;
 use serde_json::{Value, json};
 
 use super::{After, NO_BASE_YET, Report, Wish};
-use crate::commands::{bytes, items, text};
+use crate::commands::bytes;
 use crate::door::API;
 use crate::files::Snapshot;
 use crate::open::open;
@@ -90,19 +90,15 @@ impl Watched {
         let done = command.painted(Style::Good, &format!("{} is protected", wish.name));
         command.line(&format!("{done}: its first base is taken, {}", bytes(size)));
         if let Some(last) = restorable.last() {
-            let seconds = if last.log.is_some() { "every second from" } else { "what was there at" };
-            command.line(&format!(
-                "what can be restored now: {seconds} {}{}",
-                last.from,
-                match last.log {
-                    Some(_) => format!(" to {}, and on as it goes", last.through),
-                    None => String::new(),
+            let (stretch, to) = match (last.to_come(), &last.log) {
+                (Some(first), _) => (format!("every second from {first} on, once the log has come as far"), first),
+                (None, Some(_)) => {
+                    (format!("every second from {} to {}, and on as it goes", last.from, last.through), last.through)
                 }
-            ));
-            command.line(&format!(
-                "    garant restore {} --to {} --into DIRECTORY --policy {policy}",
-                wish.name, last.through
-            ));
+                (None, None) => (format!("what was there at {}", last.from), last.through),
+            };
+            command.line(&format!("what can be restored now: {stretch}"));
+            command.line(&format!("    garant restore {} --to {to} --into DIRECTORY --policy {policy}", wish.name));
         }
         for missing in report.after.missing.iter().chain(&report.lacking) {
             let missing = command.painted(Style::Doubtful, &printable(missing));
@@ -122,6 +118,15 @@ impl Watched {
             let now = command.now();
             let wrong = match self.look(&*watcher, command) {
                 Ok(Look::Done) => return Ok(()),
+                Ok(Look::NotWhole(why)) => {
+                    return Err(Failure::new(format!(
+                        "the policy is in effect, and the first base of {} is not whole",
+                        self.name
+                    ))
+                    .because(&Failure::new(why))
+                    .remedy(format!("mend that, and have another one taken with `garant backup run {}`", self.name))
+                    .code(NO_BASE_YET));
+                }
                 Ok(Look::Working) => {
                     moved_at = now;
                     None
@@ -148,15 +153,19 @@ impl Watched {
 
     fn look(&self, watcher: &dyn engine::Watcher, command: &dyn CommandContext) -> Result<Look, Failure> {
         let status = self.status(command)?;
-        let backup = items(&status, "backups").iter().find(|backup| text(backup, "name") == self.name);
+        let backup = list(&status, "backups").iter().find(|backup| text(backup, "name") == self.name);
         let Some(backup) = backup else {
             return Ok(Look::Failing("the agent does not know of it yet".to_owned()));
         };
-        let kind = |word: &str| items(backup, "kinds").iter().find(|kind| text(kind, "kind") == word);
+        let kind = |word: &str| list(backup, "kinds").iter().find(|kind| text(kind, "kind") == word);
         let (Some(full), log) = (kind("full"), kind("log")) else { return Ok(Look::Waiting) };
         let is_there = |kind: &Value| !text(kind, "succeeded").is_empty();
         if is_there(full) && (!self.has_log || log.is_some_and(is_there)) {
-            return Ok(Look::Done);
+            // A snapshot may be there, and lack what could not be read.
+            return Ok(match text(full, "error") {
+                "" => Look::Done,
+                error => Look::NotWhole(error.to_owned()),
+            });
         }
         if let Some(doing) = full.get("doing").filter(|doing| doing.is_object()) {
             let of = doing.get("of").and_then(Value::as_u64);
@@ -187,7 +196,7 @@ impl Watched {
                 }
                 let catalog = Catalog::read(&repository, &self.name).await.map_err(|error| unreadable(&error))?;
                 let stretches = restorable(&repository, &catalog).await.map_err(|error| unreadable(&error))?;
-                let newest = catalog.sets.last().map(|set| set.manifest.streams.iter().map(|stream| stream.size).sum());
+                let newest = catalog.sets.last().map(|set| set.manifest.size());
                 Ok((stretches, newest.unwrap_or(0)))
             };
             read = Some(work.await);
@@ -199,6 +208,8 @@ impl Watched {
 /// How far the first base is.
 enum Look {
     Done,
+    /// Something is there, and not what is promised.
+    NotWhole(String),
     Working,
     /// Nothing is wrong, and nothing is done.
     Waiting,

@@ -159,19 +159,25 @@ async fn the_newest_snapshot_before_an_instant_is_restored() {
     host.write("a", "first");
     let before = host.world.now();
     let first = host.take(&host.files()).await.expect("taken");
+    host.world.clock.suspend(Span::from_millis(2_300));
     host.write("a", "second");
     let second = host.take(&host.files()).await.expect("taken");
     let listed = host.snapshots().await;
-    assert_eq!(listed.iter().map(|snapshot| snapshot.at).collect::<Vec<_>>(), [first.at, second.at]);
+    let shown = |snapshot: &Snapshot| Time::parse_rfc3339(&snapshot.at.to_rfc3339()).expect("a time");
+    for (snapshot, taken) in listed.iter().zip([&first, &second]) {
+        let later = shown(snapshot).since(taken.at);
+        assert!((0..1_000_000).contains(&later.micros()), "{later}");
+    }
     assert_eq!((listed[0].files, listed[0].bytes, listed[0].lacks.clone()), (1, 5, None));
     let restore = |point: Point, into: &str| {
         let (files, into, host) = (host.files(), host.path(into), &host);
         async move { files.restore(&host.context, &host.repository, &point, &into, RestoreOptions::default(), &()).await }
     };
     for (point, into, expect) in [
-        (Point::At(first.at), "r1", "first"),
-        (Point::At(second.at + Span::from_micros(-1)), "r2", "first"),
-        (Point::At(second.at), "r3", "second"),
+        // By the seconds that are shown.
+        (Point::At(shown(&listed[0])), "r1", "first"),
+        (Point::At(shown(&listed[1]) - Span::from_secs(1)), "r2", "first"),
+        (Point::At(shown(&listed[1])), "r3", "second"),
         (Point::Snapshot(first.snapshot[..8].to_owned()), "r4", "first"),
     ] {
         restore(point, into).await.expect("restored");

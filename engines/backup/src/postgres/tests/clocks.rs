@@ -56,6 +56,45 @@ async fn clocks_that_were_set_back_lose_nothing_behind_a_new_base() {
     assert_eq!(server.ask("select string_agg(a::text, ' ') from t").await, "1");
 }
 
+/// BK-2: where the clock was set back, which commits were made before an instant can't be told, and that is said, until the next base.
+#[tokio::test]
+async fn an_instant_that_a_clock_was_set_back_before_is_in_doubt_until_the_next_base() {
+    let (mut cluster, kept) = (Cluster::new("").await, Kept::new());
+    let clock = Arc::new(SimClock::starting_at(now()));
+    let context = || Context { clock: Arc::clone(&clock) as _, ..context() };
+    let of = cluster.backup();
+    cluster.ask("create table t (a int)").await;
+    let mut follower = Follower::with(context(), &of, &kept.repository);
+    follower.next().await.expect("it follows");
+    of.take_base(&context(), &kept.repository, true, &()).await.expect("a base");
+    follower.stop().await;
+    for (seconds, row) in [("+3600", 1), ("+0", 2)] {
+        cluster.with_clock(seconds).await;
+        clock.step(Span::from_secs(if row == 1 { 3600 } else { -3600 }));
+        let mut follower = Follower::with(context(), &of, &kept.repository);
+        cluster.ask(&format!("insert into t values ({row})")).await;
+        follower.next().await.expect("it follows");
+        follower.stop().await;
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let between = clock.now();
+    let mut follower = Follower::with(context(), &of, &kept.repository);
+    cluster.ask("insert into t values (3)").await;
+    follower.next().await.expect("it follows");
+    let (_, restored) = rewound(&kept, between).await;
+    let doubts = restored.doubts.join("; ");
+    assert!(doubts.contains("was set back"), "{doubts:?}");
+
+    of.take_base(&context(), &kept.repository, true, &()).await.expect("a base");
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let between = clock.now();
+    cluster.ask("insert into t values (4)").await;
+    follower.stop().await;
+    let (server, restored) = rewound(&kept, between).await;
+    assert_eq!(restored.doubts, [""; 0], "behind a base nothing is in doubt");
+    assert_eq!(server.ask("select string_agg(a::text, ' ') from t").await, "1 2 3");
+}
+
 /// BK-1: what there is to ship leaves the host within ten seconds, and a log in which nothing happens says so each minute.
 #[tokio::test]
 async fn a_log_leaves_within_ten_seconds_and_says_each_minute_that_nothing_happens() {

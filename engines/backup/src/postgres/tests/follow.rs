@@ -17,7 +17,7 @@ use crate::database::{Database as _, PieceHead, WAITING_BYTES_MAX};
 use crate::job::Job;
 use crate::job::tests::settings;
 use crate::restorable::restorable;
-use crate::sealed::{Catalog, LogPiece, LogWriter};
+use crate::sealed::{Catalog, LogPiece, LogWriter, Repository};
 
 /// All pieces of the only log, in order, and its bytes.
 async fn pieces(kept: &Kept, log: &str, file: u32, start: Lsn) -> (Vec<LogPiece>, Vec<u8>, bool) {
@@ -257,7 +257,9 @@ async fn a_gap_without_a_base_behind_it_is_seen_after_a_restart() {
         restore_every: Span::from_days(1),
         work: kept.folder.path().with_extension("work"),
         base_now: Arc::default(),
+        base_asked: Notify::new(),
         test_now: Notify::new(),
+        log_of_base: std::sync::Mutex::default(),
     });
     let context = context();
     let bases = tokio::spawn(Arc::clone(&job).bases(context.clone()));
@@ -297,6 +299,30 @@ async fn a_slot_that_was_dropped_is_made_again() {
     assert!(!next.is_new_log && next.log == log, "{next:?}");
     follower.stop().await;
     assert!(!pieces(&kept, &log, 1, Lsn(16 << 20)).await.2, "no gap");
+}
+
+/// A log whose key is gone from every copy is followed by another one, and a base of that can be restored.
+#[tokio::test]
+async fn a_log_whose_key_is_lost_is_followed_by_another() {
+    let (cluster, mut kept) = with_table("").await;
+    let of = cluster.backup();
+    let mut follower = Follower::start(&of, &kept.repository);
+    let log = follower.next().await.expect("a piece").log;
+    follower.stop().await;
+    std::fs::remove_dir_all(kept.folder.path().join("keys/logs")).expect("removed");
+    // Another process knows no key.
+    let (copies, key) = (kept.repository.copies().to_vec(), kept.repository.key().clone());
+    let (clock, random) = (context().clock, context().random);
+    kept.repository = Arc::new(Repository::new(copies, key, Span::from_days(90), clock, random));
+    let mut follower = Follower::start(&of, &kept.repository);
+    let next = follower.next().await.expect("a piece");
+    assert!(next.is_new_log && next.log != log, "{next:?}");
+    of.take_base(&context(), &kept.repository, true, &()).await.expect("a base");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let between = now();
+    cluster.ask(WORK).await;
+    follower.stop().await;
+    rewound(&kept, between).await;
 }
 
 /// A cluster that was set back in time without a new timeline is not mixed with what it was before.

@@ -298,7 +298,7 @@ async fn a_full_disk_is_said_to_be_full() {
     let (cluster, kept) = (Cluster::new("").await, Kept::new());
     let until = kept_until_now(&cluster, &kept, &["create table t (a int)"]).await;
     let catalog = crate::sealed::Catalog::read(&kept.repository, "crm-db").await.expect("a catalog");
-    let base: u64 = catalog.sets[0].manifest.streams.iter().map(|stream| stream.size).sum();
+    let base = catalog.sets[0].manifest.size();
     let mut said = Vec::new();
     for bytes in [base / 2, base + (8 << 20), base + (20 << 20)] {
         let (place, work) = (folder(), folder());
@@ -321,6 +321,11 @@ async fn a_full_disk_is_said_to_be_full() {
     assert!(error.to_string().contains("is not installed"), "{error}");
 }
 
+/// The number of the server in its file.
+fn number_in(file: &std::path::Path) -> Option<i32> {
+    std::fs::read_to_string(file).ok()?.lines().next()?.parse().ok()
+}
+
 /// A server that recovers ends with whoever started it, even if nobody gets to end it: its thread has gone.
 #[tokio::test]
 async fn a_server_that_recovers_ends_with_us() {
@@ -340,7 +345,8 @@ async fn a_server_that_recovers_ends_with_us() {
             tokio::select! {
                 done = &mut restore => panic!("{done:?}"),
                 () = async {
-                    while !begun.exists() {
+                    // It is there before its number is in it.
+                    while number_in(&begun).is_none() {
                         tokio::time::sleep(Duration::from_millis(1)).await;
                     }
                 } => {}
@@ -351,8 +357,7 @@ async fn a_server_that_recovers_ends_with_us() {
     });
     let ended = tokio::task::spawn_blocking(move || thread.join());
     ended.await.expect("no panic").expect("no panic");
-    let pid = std::fs::read_to_string(&file).expect("its number");
-    let pid: i32 = pid.lines().next().and_then(|line| line.parse().ok()).expect("a number");
+    let pid = number_in(&file).expect("a number");
     let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     for _ in 0..1000 {
         // Nobody may be there to bury it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::cluster::{Cluster, Follower, Kept, context};
 use crate::board::Board;
 use crate::config::{Connection, DatabaseSettings};
+use crate::database::Database as _;
 use crate::postgres::Postgres;
 use crate::slots::tend;
 
@@ -66,4 +67,26 @@ async fn the_slot_of_a_backup_that_left_the_policy_is_dropped_or_said_to_be_left
     tending(vec![DatabaseSettings { connection: elsewhere, ..wanted }]).await;
     let written = std::fs::read_to_string(state.path().join("slots.json")).expect("written");
     assert!(written.contains("/nowhere"), "{written}");
+}
+
+/// The first base and the receiver make the slot at the same time, and neither takes it from the other.
+#[tokio::test]
+async fn a_base_and_the_receiver_may_make_the_slot_at_once() {
+    let cluster = Cluster::new("").await;
+    for _ in 0..3 {
+        let (of, kept) = (cluster.backup(), Kept::new());
+        let mut follower = Follower::start(&of, &kept.repository);
+        let (context, second) = (context(), cluster.backup());
+        let (one, other) = tokio::join!(
+            of.take_base(&context, &kept.repository, true, &()),
+            second.take_base(&context, &kept.repository, true, &()),
+        );
+        one.and(other).expect("bases");
+        follower.next().await.expect("it follows");
+        follower.stop().await;
+        while cluster.ask("select count(*) from pg_replication_slots where active").await != "0" {
+            tokio::task::yield_now().await;
+        }
+        cluster.drop_slot().await;
+    }
 }
