@@ -1,6 +1,6 @@
 //! Benchmarks, one command each, beside a peer where there is one:
 //!
-//! `cargo run --release -p garant-bench -- appends|audit|judge|respond|probes|hanging|idle|told|guard|backup`
+//! `cargo run --release -p garant-bench -- appends|audit|judge|respond|probes|hanging|idle|told|guard|gate|backup`
 //!
 //! Each command prints Markdown rows for `bench/RESULTS.md`: what was measured, the figure, the figure wanted. Where the load
 //! of the machine would change a figure, a peer is measured in the same run and their ratio is printed.
@@ -8,6 +8,7 @@
 mod appends;
 mod audit;
 mod backup;
+mod gate;
 mod guard;
 mod hanging;
 mod idle;
@@ -30,17 +31,20 @@ fn main() -> ExitCode {
         Some("hanging") => hanging::run(),
         Some("idle") => idle::run(),
         Some("told") => told::run(),
+        Some("gate") => gate::run(),
         Some("guard") => guard::run(),
         Some("backup") => backup::run(),
         // Parts of that of backups, each for itself.
         Some("backup-files") => backup::files::run(),
         Some("backup-mariadb") => backup::mariadb::run(),
         Some("backup-postgres") => backup::postgres::run(),
+        // Restores of databases of 4 GB: some ten minutes, and 30 GB of disk.
+        Some("backup-large") => backup::large(),
         // Parts of that of the guard, in the namespaces that it makes.
         Some("guard-ear") => guard::ear(),
         Some("guard-peer") => guard::peer(),
         _ => Err(
-            "usage: garant-bench appends | audit | judge | respond | probes | hanging | idle | told | guard | backup"
+            "usage: garant-bench appends | audit | judge | respond | probes | hanging | idle | told | guard | gate | backup"
                 .into(),
         ),
     };

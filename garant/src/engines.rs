@@ -3,6 +3,7 @@
 //! An engine has only the rights to the store that its constructor asks for.
 
 use std::any::Any;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use engine::Failure;
@@ -10,6 +11,7 @@ use engine::clock::timekeeper;
 use engine::heartbeat::Pings;
 use event::Time;
 use event::policy::Applied;
+use hosts::Role;
 use journal::note::VerifierKey;
 use journal::published::Published;
 use notary::remembered::RememberedHeads;
@@ -21,6 +23,7 @@ use store::sqlite::Sqlite;
 use tokio::sync::watch::{Receiver, Sender};
 
 use crate::registry::{EngineEntry, HostEngineEntry, Made, PartChannel};
+use crate::roles::up::role_state;
 
 /// Every engine of this release. They are started in this order.
 pub(crate) const ENGINES: &[EngineEntry] = &[
@@ -30,14 +33,17 @@ pub(crate) const ENGINES: &[EngineEntry] = &[
     EngineEntry { name: "judge", make: judge, ..QUIET },
     EngineEntry { name: respond::NAME, kinds: respond::KINDS, commands: respond::commands, make: respond, ..QUIET },
     EngineEntry { name: backup::EXPIRY, make: expiry, ..QUIET },
-    EngineEntry { name: hosts::NAME, kinds: hosts::KINDS, make: hosts, ..QUIET },
+    EngineEntry { name: guard::BANNED, make: banned, ..QUIET },
+    EngineEntry { name: hosts::NAME, kinds: hosts::KINDS, make: |given| hosts(given, &Role::AGENT), ..QUIET },
+    EngineEntry { name: Role::GATE.engine, make: |given| hosts(given, &Role::GATE), ..QUIET },
     EngineEntry { name: watch::NAME, kinds: watch::KINDS, own_thread: true, make: watch, ..QUIET },
 ];
 
-/// Every engine that runs on hosts, in `garant agent`.
+/// Every engine that runs on hosts, in `garant agent` or in `garant gate`.
 pub(crate) const HOST_ENGINES: &[HostEngineEntry] = &[
     HostEngineEntry {
         name: guard::NAME,
+        role: &Role::AGENT,
         kinds: guard::KINDS,
         own_thread: true,
         capabilities: &["net_admin"],
@@ -52,6 +58,7 @@ pub(crate) const HOST_ENGINES: &[HostEngineEntry] = &[
     },
     HostEngineEntry {
         name: backup::NAME,
+        role: &Role::AGENT,
         kinds: backup::KINDS,
         own_thread: true,
         // Files of all users, and those of MariaDB, are read; none is written to.
@@ -63,6 +70,22 @@ pub(crate) const HOST_ENGINES: &[HostEngineEntry] = &[
             let backup = backup::Backup::new(given.desired, given.state);
             let (door, figures) = (Arc::new(backup.door()), backup.figures());
             Ok(Made::new(backup).door(door).told(figures))
+        },
+    },
+    HostEngineEntry {
+        name: gate::NAME,
+        role: &Role::GATE,
+        kinds: gate::KINDS,
+        own_thread: true,
+        // Ports below 1024.
+        capabilities: &["net_bind_service"],
+        commands: gate::commands,
+        figures: gate::FIGURES,
+        desire: gate_desire,
+        make: |given| {
+            let gate = gate::GateEngine::new(given.desired, given.state);
+            let (door, figures, handover) = (Arc::new(gate.door()), gate.figures(), gate.handover());
+            Ok(Made::new(gate).door(door).told(figures).handover(handover))
         },
     },
 ];
@@ -79,9 +102,9 @@ const QUIET: EngineEntry = EngineEntry {
 /// All that engines can be made from. A `make` function takes from it the part of the policy and the rights of its engine.
 pub struct Given {
     pub(crate) store: Arc<Sqlite>,
-    /// The engines of hosts, and where the agent of this host keeps its state.
+    /// The engines of hosts, and the data directory, beside which they keep their state.
     pub(crate) host_engines: Vec<HostEngineEntry>,
-    pub(crate) agent: hosts::AgentPlace,
+    pub(crate) data: PathBuf,
     pub(crate) keys: Vec<VerifierKey>,
     /// The time at which the newest entry from before the start was recorded.
     pub(crate) newest_before: Option<Time>,
@@ -93,6 +116,7 @@ pub struct Given {
     pub(crate) in_effect: Sender<Arc<InEffect>>,
     pub(crate) published: Sender<Option<Arc<Published>>>,
     pub(crate) pings: Pings,
+    pub(crate) bans: guard::BansTold,
 }
 
 impl Given {
@@ -161,31 +185,67 @@ fn expiry(given: &Given) -> Result<Made, Failure> {
     Ok(Made::new(backup::expiry(given.part()?, given.consumers(), given.newest_before)))
 }
 
-fn hosts(given: &Given) -> Result<Made, Failure> {
-    let desires = given.host_engines.iter().map(|entry| {
+fn banned(given: &Given) -> Result<Made, Failure> {
+    Ok(Made::new(guard::banned(given.journal(), given.consumers(), given.bans.clone())))
+}
+
+/// What the policy wants of the gate, with those whom the guard has banned.
+fn gate_desire(given: &Given) -> Result<hosts::Desire, Failure> {
+    let (part, bans) = (given.part::<gate::Config>()?, given.bans.clone());
+    Ok(Arc::new(move || {
+        let desired = part.borrow().desired().map(|desired| match bans.networks() {
+            Some(networks) => desired.banning(networks.iter().map(|(network, until)| (*network, *until))),
+            None => desired,
+        });
+        desired.map(|desired| serde_json::value::to_raw_value(&desired)).transpose()
+    }))
+}
+
+/// The server's side of a process of this host.
+fn hosts(given: &Given, role: &'static Role) -> Result<Made, Failure> {
+    let entries: Vec<&HostEngineEntry> =
+        given.host_engines.iter().filter(|entry| entry.role.engine == role.engine).collect();
+    let desires = entries.iter().map(|entry| {
         Ok(hosts::Wanted { engine: entry.name, desire: (entry.desire)(given)?, capabilities: entry.capabilities })
     });
     let desires: Vec<hosts::Wanted> = desires.collect::<Result<_, Failure>>()?;
-    let config = given.part::<hosts::Config>()?;
-    let starts_agent =
-        config.borrow().agent.socket.is_none() && desires.iter().any(|wanted| !matches!((wanted.desire)(), Ok(None)));
-    if let Some(why) = hosts::socket_too_long(&given.agent.socket()).filter(|_| starts_agent) {
-        return Err(Failure::new("the agent of this host can't be started")
+    let agent = process(given, role)?;
+    let place = hosts::AgentPlace { state: role_state(&given.data, role) };
+    let is_started = agent().socket.is_none() && desires.iter().any(|wanted| !matches!((wanted.desire)(), Ok(None)));
+    if let Some(why) = hosts::socket_too_long(&place.socket(role)).filter(|_| is_started) {
+        let Role { noun, table, .. } = role;
+        return Err(Failure::new(format!("the {noun} of this host can't be started"))
             .because(&Failure::new(why))
-            .remedy("name a data directory of a shorter path with --data; or run the agent as a unit of its own, and name its socket in [agent]"));
+            .remedy(format!(
+                "name a data directory of a shorter path with --data; or run the {noun} as a unit of its own, and name its socket in {table}"
+            )));
     }
-    let own = given.host_engines.iter().flat_map(|entry| entry.kinds).collect();
     let hosts = hosts::Hosts::new(hosts::Given {
-        config,
+        role,
+        agent,
         applied: given.applied.clone(),
+        also: if role.engine == Role::GATE.engine { given.bans.changes() } else { Sender::new(()).subscribe() },
         sink: Arc::clone(&given.store) as _,
-        kinds: own,
+        kinds: entries.iter().flat_map(|entry| entry.kinds).collect(),
         desires,
-        figures: given.host_engines.iter().map(|entry| (entry.name, entry.figures)).collect(),
-        place: given.agent.clone(),
+        figures: entries.iter().map(|entry| (entry.name, entry.figures)).collect(),
+        place,
     });
     let (figures, probes) = (hosts.figures(), hosts.probes());
     Ok(Made::new(hosts).figures(figures).probes(probes))
+}
+
+/// What the policy in effect says of a process of this host.
+fn process(given: &Given, role: &'static Role) -> Result<hosts::AgentNow, Failure> {
+    if role.engine == Role::GATE.engine {
+        let config = given.part::<gate::Config>()?;
+        return Ok(Arc::new(move || {
+            let gate::Process { socket, user } = config.borrow().process();
+            hosts::Agent { socket, user }
+        }));
+    }
+    let config = given.part::<hosts::Config>()?;
+    Ok(Arc::new(move || config.borrow().agent.clone()))
 }
 
 /// What the policy wants of an engine of hosts, from its part of the policy.

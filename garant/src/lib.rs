@@ -28,7 +28,9 @@ pub use registry::{EngineEntry, Made, PolicyPart, Registry};
 /// Runs the command that the arguments of the process name, with the engines and parts of `registry`.
 pub fn main(registry: &Registry) -> ExitCode {
     let invocation = cli::Invocation::parse(registry);
-    invocation.memory().set();
+    if invocation.is_frugal() {
+        engine::memory::be_frugal();
+    }
     let mut terminal = terminal::Terminal::new(invocation.colour());
     let outcome = invocation.run(registry, &mut terminal);
     match outcome.and_then(|code| terminal.finish().map(|()| code)) {

@@ -13,5 +13,6 @@ pub(crate) const PARTS: &[PolicyPart] = &[
     PolicyPart::of::<hosts::Config>(),
     PolicyPart::of::<guard::Config>(),
     PolicyPart::of::<backup::Config>(),
+    PolicyPart::of::<gate::Config>(),
     PolicyPart::of::<Network>(),
 ];

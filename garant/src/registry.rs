@@ -13,7 +13,7 @@ use engine::metrics::{FiguresTold, MetricsSource, ToldFigure};
 use engine::standing::Probes;
 use engine::{Command, DesiredState, Engine, Failure};
 use event::Kind;
-use hosts::Desire;
+use hosts::{Desire, Role};
 use policy::{Document, Nouns, Part, SectionDoc};
 use tokio::sync::watch;
 
@@ -26,7 +26,7 @@ pub struct Registry {
     pub parts: Vec<PolicyPart>,
     /// Engines, in the order in which they are started.
     pub engines: Vec<EngineEntry>,
-    /// Engines that run in `garant agent`.
+    /// Engines that run in `garant agent` and in `garant gate`.
     pub host_engines: Vec<HostEngineEntry>,
 }
 
@@ -57,9 +57,14 @@ impl Registry {
         engines.chain([crate::roles::up::PAGES])
     }
 
-    /// Names of the threads of one owner in an agent.
-    pub(crate) fn own_threads_of_agent(&self) -> impl Iterator<Item = &'static str> {
-        self.host_engines.iter().filter(|entry| entry.own_thread).map(|entry| entry.name)
+    /// The engines that run in this process of a host.
+    pub(crate) fn engines_of(&self, role: &'static Role) -> impl Iterator<Item = &HostEngineEntry> {
+        self.host_engines.iter().filter(move |entry| entry.role.engine == role.engine)
+    }
+
+    /// Names of the threads of one owner in this process of a host.
+    pub(crate) fn own_threads_of(&self, role: &'static Role) -> impl Iterator<Item = &'static str> {
+        self.engines_of(role).filter(|entry| entry.own_thread).map(|entry| entry.name)
     }
 
     /// The commands of the engines.
@@ -131,7 +136,7 @@ pub struct EngineEntry {
     pub make: fn(&Given) -> Result<Made, Failure>,
 }
 
-/// An entry of the list of engines that run on hosts, in `garant agent`.
+/// An entry of the list of engines that run on hosts, in a process of their own.
 #[derive(Clone, Copy)]
 pub struct HostEngineEntry {
     /// Name of the engine, as in events and status, and of its directory in the state of the agent.
@@ -140,7 +145,9 @@ pub struct HostEngineEntry {
     pub kinds: &'static [Kind],
     /// Whether the engine gets a thread of its own.
     pub own_thread: bool,
-    /// The capabilities that the agent needs for it, as capabilities(7) calls them, without `CAP_` and in small letters.
+    /// The process that it runs in.
+    pub role: &'static Role,
+    /// The capabilities that the process needs for it, as capabilities(7) calls them, without `CAP_` and in small letters.
     pub capabilities: &'static [&'static str],
     /// The commands of the engine, `garant <command> …`.
     pub commands: fn() -> Vec<Command>,
@@ -167,6 +174,7 @@ pub struct Made {
     pub(crate) told: Option<Arc<dyn FiguresTold>>,
     pub(crate) probes: Option<Probes>,
     pub(crate) door: Option<Arc<dyn Door>>,
+    pub(crate) handover: Option<Arc<dyn engine::succession::Handover>>,
 }
 
 impl Made {
@@ -177,7 +185,7 @@ impl Made {
 
     /// An engine alone that is shared already.
     pub fn of(engine: Arc<dyn Engine>) -> Self {
-        Self { engine, figures: None, told: None, probes: None, door: None }
+        Self { engine, figures: None, told: None, probes: None, door: None, handover: None }
     }
 
     /// Adds the figures of the engine, for `/metrics`.
@@ -196,6 +204,12 @@ impl Made {
     #[must_use]
     pub fn probes(self, probes: Probes) -> Self {
         Self { probes: Some(probes), ..self }
+    }
+
+    /// Has the work of the engine go on in a process that takes the place of this one.
+    #[must_use]
+    pub fn handover(self, handover: Arc<dyn engine::succession::Handover>) -> Self {
+        Self { handover: Some(handover), ..self }
     }
 
     /// Adds the door of the engine, at which people and programs outside reach it.

@@ -8,6 +8,7 @@ mod durability;
 mod faults;
 mod figures;
 mod forged;
+mod gate;
 mod logins;
 mod mail;
 mod packet_filter;

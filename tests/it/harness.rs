@@ -293,6 +293,11 @@ pub(crate) fn export(data: &Path, to: &Path) -> String {
 
 /// The envelopes that an export discloses, in order.
 pub(crate) fn disclosed(export: &Path) -> Vec<Value> {
+    disclosed_places(export).into_iter().map(|(_, envelope)| envelope).collect()
+}
+
+/// The same, each with its place in the log.
+pub(crate) fn disclosed_places(export: &Path) -> Vec<(u64, Value)> {
     let mut lines: Vec<(u64, Value)> = Vec::new();
     let mut open = vec![export.join("payload")];
     while let Some(path) = open.pop() {
@@ -310,7 +315,7 @@ pub(crate) fn disclosed(export: &Path) -> Vec<Value> {
     lines.sort_by_key(|(place, _)| *place);
     // An export that was brought up to date may still have an earlier partial bundle.
     lines.dedup_by_key(|(place, _)| *place);
-    lines.into_iter().map(|(_, envelope)| envelope).collect()
+    lines
 }
 
 /// The library libfaketime, which shows a process another wall clock.
@@ -466,13 +471,13 @@ impl Drop for Up {
     }
 }
 
-/// Ends the agent of a folder that is about to go: it outlives `garant up`, and would stay for ever.
+/// Ends the agent and the gate of a folder that is about to go: they outlive `garant up`, and would stay for ever.
 fn end_agent(folder: &Path) {
-    let state = folder.join("data.agent");
-    let state = state.as_os_str().as_encoded_bytes();
+    let states = ["data.agent", "data.gate"].map(|name| folder.join(name));
+    let is_one = |argument: &[u8]| states.iter().any(|state| state.as_os_str().as_encoded_bytes() == argument);
     for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let arguments = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-        if arguments.split(|byte| *byte == 0).any(|argument| argument == state) {
+        if arguments.split(|byte| *byte == 0).any(is_one) {
             drop(command("kill").arg("-9").arg(process.file_name()).output());
         }
     }

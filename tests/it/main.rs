@@ -10,6 +10,7 @@ mod browser;
 mod command_line;
 mod cosigning;
 mod faults;
+mod gate;
 mod guard;
 mod harness;
 mod keys;

@@ -1,10 +1,11 @@
-//! `garant agent`: reads its arguments, starts the runtimes, and runs the role `agent`.
+//! `garant agent`: reads its arguments, starts the runtimes, and runs the role `agent`; for `garant gate`, the role `gate`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use event::Zone;
+use hosts::Role;
 use tokio::sync::watch;
 
 use crate::cli::log_to_stderr;
@@ -31,22 +32,32 @@ pub(crate) struct AgentCommand {
 
 impl AgentCommand {
     pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
-        log_to_stderr(terminal, watch::channel(Zone::default()).1);
-        let socket = self.socket.unwrap_or_else(|| self.state.join("agent.sock"));
-        let settings = AgentSettings { state: self.state, socket };
-        let runtimes = Runtimes::start(registry.own_threads_of_agent())
-            .map_err(|error| Failure::new("the asynchronous runtime can't be started").because(&error))?;
-        let handles = runtimes.handles();
-        let ended = runtimes.run(async {
-            agent::agent(&settings, registry, &handles, || {
-                if self.json {
-                    terminal.json(&serde_json::json!({ "ready": true, "socket": settings.socket }));
-                } else {
-                    terminal.line(format!("the agent listens at {}", settings.socket.display()));
-                }
-            })
-            .await
-        });
-        ended.map(|()| ExitCode::SUCCESS)
+        let settings = AgentSettings::new(&Role::AGENT, self.state, self.socket);
+        run(settings, self.json, registry, terminal)
     }
+}
+
+/// Runs the engines of one role of this host until a signal stops it.
+pub(super) fn run(
+    settings: AgentSettings,
+    json: bool,
+    registry: &Registry,
+    terminal: &mut Terminal,
+) -> Result<ExitCode, Failure> {
+    log_to_stderr(terminal, watch::channel(Zone::default()).1);
+    let role = settings.role;
+    let runtimes = Runtimes::start(registry.own_threads_of(role))
+        .map_err(|error| Failure::new("the asynchronous runtime can't be started").because(&error))?;
+    let handles = runtimes.handles();
+    let ended = runtimes.run(async {
+        agent::agent(settings, registry, &handles, |socket| {
+            if json {
+                terminal.json(&serde_json::json!({ "ready": true, "socket": socket }));
+            } else {
+                terminal.line(format!("the {} listens at {}", role.noun, socket.display()));
+            }
+        })
+        .await
+    });
+    ended.map(|()| ExitCode::SUCCESS)
 }

@@ -11,7 +11,7 @@ use engine::net::{Net, NetOptions};
 use engine::random::SystemRandom;
 use engine::{BoxFuture, CancellationToken, Clock, Context, Programs, Progress, Random as _, Recorder, Secrets, door};
 use event::{BootId, Observed, Span, Time, Zone};
-use hosts::AgentPlace;
+use hosts::{AgentPlace, Role};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::SignalKind;
 
@@ -20,7 +20,7 @@ use crate::configuration::Configuration;
 use crate::data::Running;
 use crate::failure::{Failure, USAGE};
 use crate::registry::Registry;
-use crate::roles::up::agent_state;
+use crate::roles::up::role_state;
 use crate::signals::StopSignals;
 use crate::team_token::TeamToken;
 use crate::terminal::{self, Terminal};
@@ -29,8 +29,6 @@ use crate::terminal::{self, Terminal};
 const WITHIN: Span = Span::from_secs(15);
 /// Longest answer, in bytes.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The socket of an agent that is a unit of its own.
-const AGENT_SOCKET: &str = "/run/garant-agent/agent.sock";
 /// Status of an answer to somebody without the token.
 const UNAUTHORIZED: u16 = 401;
 
@@ -48,6 +46,42 @@ impl<'a> Asking<'a> {
     /// The context of a command that asks the garant that runs on `data`, and waits on `runtime`.
     pub(crate) fn new(data: PathBuf, runtime: &'a Runtime, registry: &'a Registry, terminal: &'a mut Terminal) -> Self {
         Self { data, runtime, registry, terminal, interrupted: Cell::new(None) }
+    }
+
+    fn ask_role(&self, role: &Role, socket: Option<&Path>, question: &Question) -> Result<Answer, Failure> {
+        let Role { noun, .. } = role;
+        let started = AgentPlace { state: role_state(&self.data, role) }.socket(role);
+        let of_unit = PathBuf::from(format!("/run/garant-{noun}/{noun}.sock"));
+        // One that can't be looked for is taken to be there: then it is said what is refused.
+        let is_started = started.try_exists().unwrap_or(true);
+        let is_looked_for = socket.is_none() && !is_started;
+        let socket = socket.unwrap_or_else(|| if is_started { &started } else { &of_unit });
+        let answer = self.runtime.block_on(hosts::agent::ask(socket, question, WITHIN));
+        let (status, body) = answer.map_err(|error| {
+            let is_there = matches!(error.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock);
+            let what = if is_there { format!("the {noun} does not answer in time at") } else { format!("no {noun} answers at") };
+            let place = if is_looked_for {
+                format!("{}, nor at {}", started.display(), socket.display())
+            } else {
+                socket.display().to_string()
+            };
+            let failure = Failure::new(format!("{what} {place}")).because(&error);
+            failure.remedy(match error.kind() {
+                std::io::ErrorKind::PermissionDenied => {
+                    "run this command as root, or as a user who may enter that directory and is in the group of the socket"
+                        .to_owned()
+                }
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => format!(
+                    "start `garant up` as root, or the unit garant-{noun}.service; where it runs on another data directory, name that \
+                     with --data, or the socket of the {noun} with --{noun}"
+                ),
+                std::io::ErrorKind::TimedOut => {
+                    "it is busy or stopped, and may do later what was asked: see how it stands before asking again".to_owned()
+                }
+                _ => format!("look at the log of the {noun}: it runs, and is busy, or of another release"),
+            })
+        })?;
+        Ok(Answer { status, body: body.into() })
     }
 
     /// How a command has ended; one that fails because a question was interrupted has the exit code of that.
@@ -103,36 +137,11 @@ impl CommandContext for Asking<'_> {
     }
 
     fn ask_agent(&self, socket: Option<&Path>, question: Question) -> Result<Answer, Failure> {
-        let started = AgentPlace { state: agent_state(&self.data) }.socket();
-        // One that can't be looked for is taken to be there: then it is said what is refused.
-        let is_started = started.try_exists().unwrap_or(true);
-        let is_looked_for = socket.is_none() && !is_started;
-        let socket = socket.unwrap_or_else(|| if is_started { &started } else { Path::new(AGENT_SOCKET) });
-        let answer = self.runtime.block_on(hosts::agent::ask(socket, &question, WITHIN));
-        let (status, body) = answer.map_err(|error| {
-            let is_there = matches!(error.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock);
-            let what = if is_there { "the agent does not answer in time at" } else { "no agent answers at" };
-            let place = if is_looked_for {
-                format!("{}, nor at {}", started.display(), socket.display())
-            } else {
-                socket.display().to_string()
-            };
-            let failure = Failure::new(format!("{what} {place}")).because(&error);
-            failure.remedy(match error.kind() {
-                std::io::ErrorKind::PermissionDenied => {
-                    "run this command as root, or as a user who may enter that directory and is in the group of the socket"
-                }
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
-                    "start `garant up` as root, or the unit garant-agent.service; where it runs on another data directory, name that \
-                     with --data, or the socket of the agent with --agent"
-                }
-                std::io::ErrorKind::TimedOut => {
-                    "it is busy or stopped, and may do later what was asked: see how it stands before asking again"
-                }
-                _ => "look at the log of the agent: it runs, and is busy, or of another release",
-            })
-        })?;
-        Ok(Answer { status, body: body.into() })
+        self.ask_role(&Role::AGENT, socket, &question)
+    }
+
+    fn ask_gate(&self, socket: Option<&Path>, question: Question) -> Result<Answer, Failure> {
+        self.ask_role(&Role::GATE, socket, &question)
     }
 
     fn zone(&self) -> Result<Zone, Failure> {

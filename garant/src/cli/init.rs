@@ -1,11 +1,14 @@
 //! `garant init`: writes a starting policy for the site at a URL, with a comment at every choice.
 
 use std::io::Write;
-use std::net::IpAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use engine::Clock as _;
+use engine::clock::SystemClock;
 use policy::{HostPort, Origin, Scheme, Url, Value as _};
 
 use crate::configuration::Configuration;
@@ -37,6 +40,11 @@ pub(crate) struct InitCommand {
     /// The server that takes the mail, host and port; spoken to over TLS unless it is on this machine
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:25", requires = "mail")]
     mail_server: HostPort,
+
+    /// Put a gate for development in front of this server, its address and port: for a site of this machine alone, such as
+    /// https://shop.localhost:8443/, with a certificate of an authority that is made for it, in `garant-development` beside the policy
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    development: Option<SocketAddr>,
 
     /// Write the result as JSON
     #[arg(long)]
@@ -80,7 +88,12 @@ impl InitCommand {
                 told_by_mail(mail, name, domain, &self.mail_server)
             }
         };
-        let policy = starting_policy(&url, &log_name, &told);
+        let mut policy = starting_policy(&url, &log_name, &told);
+        if let Some(upstream) = self.development {
+            let folder = development_folder(&self.output, &url)?;
+            policy.push_str(&development_site(&url, upstream, &folder));
+        }
+        let policy = policy;
         if self.output.as_os_str() == "-" {
             if self.json {
                 terminal.json(&serde_json::json!({ "watched": url.to_string(), "policy": null, "text": policy }));
@@ -105,6 +118,9 @@ impl InitCommand {
                 failure
             }
         })?;
+        if self.development.is_some() {
+            write_development(&development_folder(&self.output, &url)?, &url.host().to_string())?;
+        }
         // What this command writes must pass `check`, or nothing is written.
         let configuration = Configuration::load(&self.output, registry).map_err(|mistakes| {
             Failure::new(format!("the starting policy has mistakes:\n{}", mistakes.render(terminal.err_coloured())))
@@ -130,6 +146,66 @@ impl InitCommand {
         ));
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The folder of the certificate for development, beside the policy.
+fn development_folder(policy: &Path, url: &Url) -> Result<PathBuf, Failure> {
+    let host = url.host().to_string();
+    if url.scheme() != Scheme::Https || !gate::development::is_of_this_machine(&host) {
+        return Err(Failure::new(format!("a gate for development can't be in front of {url}"))
+            .because(&Failure::new("its certificate is trusted for names of this machine alone, over TLS"))
+            .remedy("name the site so, as browsers lead to this machine: https://shop.localhost:8443/")
+            .code(USAGE));
+    }
+    if policy.as_os_str() == "-" {
+        return Err(Failure::new("a certificate for development has no place beside standard output")
+            .remedy("name a file for the policy with --output")
+            .code(USAGE));
+    }
+    let folder = policy.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        std::path::absolute(folder).map_err(|error| Failure::new("there is no folder here").because(&error))?;
+    Ok(folder.join("garant-development"))
+}
+
+/// Makes the certificate for development, with an authority of its own whose key is forgotten.
+fn write_development(folder: &Path, host: &str) -> Result<(), Failure> {
+    let failed = |error: &(dyn std::error::Error + 'static)| {
+        Failure::new(format!("the certificate for development can't be written to {}", folder.display())).because(error)
+    };
+    let made = gate::development::development(host, SystemClock.now()).map_err(|why| failed(&Failure::new(why)))?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(|error| failed(&error))?;
+    for (name, text, mode) in
+        [("ca.pem", made.authority.as_str(), 0o644), ("site.pem", &made.chain, 0o644), ("site.key", &made.key, 0o600)]
+    {
+        store::write_whole(&folder.join(name), text.as_bytes(), mode).map_err(|error| failed(&error))?;
+    }
+    Ok(())
+}
+
+/// The gate for development, in front of one server.
+fn development_site(url: &Url, upstream: SocketAddr, folder: &Path) -> String {
+    format!(
+        r#"
+# For development, on this machine alone: have your browser trust {folder}/ca.pem, which is good for names under `localhost` and
+# nothing else. It is valid for 90 days; `garant init --force` makes another one.
+[gate]
+http = []
+https = ["127.0.0.1:{port}", "[::1]:{port}"]
+
+[[site]]
+domain = "{host}"
+certificate = "{folder}/site.pem"
+key = {{ file = "{folder}/site.key" }}
+upstream = [{{ url = "http://{upstream}" }}]
+# A browser that keeps to TLS for a name of this machine keeps to it for whatever else listens there. With `observe`, the finding
+# `gate-headers` stays open for that.
+hsts = false
+"#,
+        folder = folder.display(),
+        port = url.port(),
+        host = url.host(),
+    )
 }
 
 /// Whether the host is a domain, and neither an address nor a name that every machine has.

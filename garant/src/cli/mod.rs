@@ -3,6 +3,7 @@
 mod agent;
 mod ask;
 mod check;
+mod gate;
 mod init;
 mod log;
 mod manual;
@@ -18,13 +19,13 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use event::Zone;
+use hosts::Role;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::ask::Asking;
 use crate::failure::Failure;
 use crate::registry::Registry;
-use crate::runtime::Memory;
 use crate::terminal::{Colour, LogLines, Terminal};
 
 /// Longest wait at the end of a command for a thread that is blocked.
@@ -97,7 +98,13 @@ pub(crate) struct DataArgument {
 
 /// The whole command line: garant's own commands, and those of its engines.
 pub(crate) fn command_line(registry: &Registry) -> clap::Command {
-    Arguments::command().subcommands(registry.commands().map(|command| with_data(command.arguments)))
+    let of_engine = |command: engine::Command| with_data(with_role(command.arguments));
+    Arguments::command().subcommands(registry.commands().map(of_engine))
+}
+
+/// The command of the gate with the arguments of its role: without a subcommand it runs the gate.
+fn with_role(command: clap::Command) -> clap::Command {
+    if command.get_name() == Role::GATE.noun { gate::GateCommand::augment_args(command) } else { command }
 }
 
 /// The command of an engine with `--data`, before or after its subcommands.
@@ -111,6 +118,8 @@ fn with_data(command: clap::Command) -> clap::Command {
 pub(crate) enum Invocation {
     /// A command of garant.
     Own(Box<Arguments>),
+    /// The role `gate`.
+    Gate { colour: Colour, command: gate::GateCommand },
     /// A command of an engine.
     Engine { colour: Colour, command: Box<engine::Command>, arguments: ArgMatches },
 }
@@ -122,8 +131,12 @@ impl Invocation {
         let colour = matches.get_one("colour").copied().unwrap_or_default();
         let named = |command: &engine::Command| matches.subcommand_name() == Some(command.arguments.get_name());
         if let Some(command) = registry.commands().find(named)
-            && let Some((_, arguments)) = matches.remove_subcommand()
+            && let Some((name, arguments)) = matches.remove_subcommand()
         {
+            if name == Role::GATE.noun && arguments.subcommand_name().is_none() {
+                let command = gate::GateCommand::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
+                return Self::Gate { colour, command };
+            }
             return Self::Engine { colour, command: Box::new(command), arguments };
         }
         Self::Own(Box::new(Arguments::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit())))
@@ -132,25 +145,20 @@ impl Invocation {
     pub(crate) const fn colour(&self) -> Colour {
         match self {
             Self::Own(arguments) => arguments.colour,
-            Self::Engine { colour, .. } => *colour,
+            Self::Gate { colour, .. } | Self::Engine { colour, .. } => *colour,
         }
     }
 
-    /// How its memory is kept.
-    pub(crate) const fn memory(&self) -> Memory {
-        match self {
-            Self::Own(arguments) => match arguments.command {
-                OwnCommand::Agent(_) => Memory::Reusing,
-                _ => Memory::Frugal,
-            },
-            Self::Engine { .. } => Memory::Plain,
-        }
+    /// Whether it may run for months: what it frees is given back then. Not the gate, whose threads take memory at once, each from an arena of its own.
+    pub(crate) const fn is_frugal(&self) -> bool {
+        matches!(self, Self::Own(_))
     }
 
     /// Runs the command.
     pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let arguments = match self {
             Self::Own(arguments) => arguments,
+            Self::Gate { command, .. } => return command.run(registry, terminal),
             Self::Engine { command, arguments, .. } => {
                 let data = DataArgument::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
                 let runtime = runtime()?;

@@ -131,7 +131,9 @@ fn lines(
             let word = painted(Style::Bad, format!("{:10}", "found"));
             let since = since_between(finding.began_after, finding.since);
             lines.push(format!("  {word} {} in {}{since}", finding.finding, probe.probe));
-            lines.push(format!("             {}", finding.text));
+            if !finding.text.is_empty() {
+                lines.push(format!("             {}", finding.text));
+            }
         }
     }
     for probe in status.probes.iter().filter(|_| each_probe) {

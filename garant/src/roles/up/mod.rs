@@ -26,7 +26,7 @@ use crate::failure::Failure;
 use crate::registry::Registry;
 use crate::runtime::Handles;
 
-pub(crate) use wire::{PAGES, agent_state};
+pub(crate) use wire::{PAGES, role_state};
 
 /// The signal of `garant reload`. SIGHUP, which process managers send, does the same; `policy.changed` says which of the two it
 /// was.

@@ -16,7 +16,6 @@ use event::{BootId, Time};
 use journal::note::{SigningKey, VerifierKey};
 use notary::remembered::{self, RememberedHeads};
 use notary::{keys, log, witnessing};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use store::Read as _;
 use store::sqlite::{Sqlite, SqliteOptions};
 
@@ -153,16 +152,9 @@ pub(super) async fn open(
     })
 }
 
-/// Raises the limit of file descriptors as far as the system allows: the usual soft limit of 1,024 is for programs that use
-/// `select`, and too low when every probe waits for an answer.
+/// Raises the limit of file descriptors, and warns of one that is too low all the same.
 fn raise_descriptors() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
-    if raised.current != limit.current
-        && let Err(error) = setrlimit(Resource::Nofile, raised)
-    {
-        tracing::warn!(%error, "the limit of file descriptors can't be raised; going on with {:?}", limit.current);
-    }
+    crate::runtime::raise_descriptors();
     if let Some(limit) = descriptors::limit().filter(|limit| *limit < descriptors::ENOUGH) {
         tracing::warn!(
             "this process may open {limit} files and sockets only: {} connections to the public listener, {} to the team's and \

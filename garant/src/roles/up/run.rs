@@ -23,7 +23,6 @@ use crate::configuration::Configuration;
 use crate::data::Running;
 use crate::failure::Failure;
 use crate::registry::Registry;
-use crate::runtime;
 use crate::signals::{self, StopSignals};
 use crate::terminal::counted;
 
@@ -66,7 +65,7 @@ pub(super) async fn run(
     }
 
     // Ends with the process.
-    drop(tokio::spawn(runtime::keep_giving_back_memory()));
+    drop(tokio::spawn(engine::memory::keep_giving_back()));
     let ended = loop {
         let trigger = tokio::select! {
             ended = &mut supervised => break ended,

@@ -67,7 +67,7 @@ pub(super) fn wire(opened: OpenResources, registry: &Registry, runtimes: &Handle
     let given = Given {
         store: Arc::clone(&store),
         host_engines: registry.host_engines.clone(),
-        agent: hosts::AgentPlace { state: agent_state(&data) },
+        data: data.clone(),
         keys: keys.clone(),
         newest_before,
         parts: Arc::clone(&policy.parts),
@@ -78,6 +78,7 @@ pub(super) fn wire(opened: OpenResources, registry: &Registry, runtimes: &Handle
         in_effect: in_effect.clone(),
         published: published.clone(),
         pings: Pings::new(),
+        bans: guard::BansTold::default(),
     };
     let mut supervisor = Supervisor::new(context.clone()).stop_deadline(STOP_DEADLINE);
     let (mut figures, mut probes, mut doors) = (Vec::new(), Vec::new(), Vec::new());
@@ -129,10 +130,11 @@ pub(super) fn wire(opened: OpenResources, registry: &Registry, runtimes: &Handle
     Ok(Wired { context, store, supervisor, data, running, last_run, keys, configuration, policy })
 }
 
-/// Where an agent that is started keeps its state: beside the data directory, which is closed to its user.
-pub(crate) fn agent_state(data: &Path) -> PathBuf {
+/// Where an agent or a gate that is started keeps its state: beside the data directory, which is closed to its user.
+pub(crate) fn role_state(data: &Path, role: &hosts::Role) -> PathBuf {
     let mut name = data.file_name().unwrap_or_default().to_owned();
-    name.push(".agent");
+    name.push(".");
+    name.push(role.noun);
     std::path::absolute(data).unwrap_or_else(|_| data.to_owned()).with_file_name(name)
 }
 
