@@ -18,6 +18,7 @@ mod http2_upstream;
 mod observed;
 mod proxy;
 mod stays;
+mod systemd;
 mod testers;
 mod tls;
 mod trailers;

@@ -283,6 +283,8 @@ fn reload() -> Outcome {
     let folder = tempfile::tempdir()?;
     let at = folder.path();
     make_certificate(at)?;
+    // As most certificates are: one that was written just before is read again at each reload.
+    pause(Duration::from_secs(3));
     let [origin, ours, ours_tls, nginx, team] = free_ports()?;
     let _origin = start_nginx(at, "origin", &answering(origin))?;
     let sites = |more: usize| {

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use event::Monotonic;
 use tokio::time::{Duration, timeout};
@@ -179,7 +178,7 @@ impl Answering<'_> {
             }
             Some(Named::Site(site)) => site,
         };
-        site.counts.requests.fetch_add(1, Ordering::Relaxed);
+        site.counts.requests.add();
         let leniency = Leniency { encoded_slashes: site.settings.encoded_slashes };
         let path_length = match canonical(&request.target, leniency, target) {
             Ok(length) => length,
@@ -208,7 +207,7 @@ impl Answering<'_> {
         let stay = Stay::of(worker, &request.host, path, self.visitor.address, ruling);
         let outcome = self.exchange(client, reply, site, (&plain, target), stay).await;
         if under_way.has_ended(&outcome) == Some(false) {
-            site.counts.failed.fetch_add(1, Ordering::Relaxed);
+            site.counts.failed.add();
         }
         outcome
     }

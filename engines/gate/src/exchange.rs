@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::codec::head::HeadParser;
 use crate::codec::refusal::Refusal;
 use crate::downstream::Downstream;
-use crate::group::{Counts, Group, Unpicked, Upstream, Visit};
+use crate::group::{Group, Unpicked, Upstream, Visit};
 use crate::hardening::Added;
 use crate::heads::{Extras, OwnReply, Visitor, http2_request, put_request};
 use crate::message::{Name, Reply, Request, Version};
@@ -114,7 +114,7 @@ impl Exchange<'_> {
                 Err(why) => return self.unanswered(&mut body, why, status, &tried).await,
             };
             let upstream = Arc::clone(visit.upstream());
-            Counts::add(&upstream.counts.requests);
+            upstream.counts.requests.add();
             let began = self.worker.clock.monotonic();
             let answered = self.attempt(&mut body, &upstream, reply).await;
             tried.push(upstream.address);
@@ -177,7 +177,7 @@ impl Exchange<'_> {
         if !self.group.may_retry() {
             return None;
         }
-        Counts::add(&upstream.counts.retried);
+        upstream.counts.retried.add();
         body.replay();
         Some(next)
     }
@@ -189,7 +189,7 @@ impl Exchange<'_> {
         let may_eject = self.group.may_eject();
         let (now, rules) = (self.worker.clock.monotonic(), self.group.rules);
         if upstream.change(self.worker.clock.now(), |health| health.failed(reason, rules, may_eject, now)) {
-            Counts::add(&upstream.counts.ejections);
+            upstream.counts.ejections.add();
             self.worker.tell_change(&self.site.settings.domain, self.group, upstream);
         }
     }

@@ -91,32 +91,32 @@ impl FiguresTold for Figures {
         };
         let tally = &shared.tally;
         tell(CONNECTIONS, None, tally.connections.load(Ordering::Relaxed));
-        tell(TURNED_AWAY, None, tally.turned_away.load(Ordering::Relaxed));
-        tell(REQUESTS_TURNED_AWAY, None, tally.requests_turned_away.load(Ordering::Relaxed));
+        tell(TURNED_AWAY, None, tally.turned_away.read());
+        tell(REQUESTS_TURNED_AWAY, None, tally.requests_turned_away.read());
         let bans = Arc::clone(&shared.bans.borrow());
         tell(BANS, None, u64::try_from(bans.count()).unwrap_or(u64::MAX));
         tell(BANS_BYTES, None, u64::try_from(bans.bytes()).unwrap_or(u64::MAX));
-        tell(BANNED, None, tally.banned.load(Ordering::Relaxed));
-        tell(HANDSHAKES_FAILED, None, tally.handshakes_failed.load(Ordering::Relaxed));
-        tell(PROXY_HEADS_REFUSED, None, tally.proxy_heads_refused.load(Ordering::Relaxed));
-        tell(LINES_LOST, None, tally.lines_lost.load(Ordering::Relaxed));
+        tell(BANNED, None, tally.banned.read());
+        tell(HANDSHAKES_FAILED, None, tally.handshakes_failed.read());
+        tell(PROXY_HEADS_REFUSED, None, tally.proxy_heads_refused.read());
+        tell(LINES_LOST, None, tally.lines_lost.read());
         tally.replies().for_each(|(status, count)| tell(REPLIES, Some(status), count));
         tally.refusals().filter(|(_, count)| *count > 0).for_each(|(refusal, count)| {
             tell(REFUSED, Some(refusal.class().to_owned()), count);
         });
         for site in &plan.sites {
             let domain = &site.settings.domain;
-            tell(REQUESTS, Some(domain.clone()), site.counts.requests.load(Ordering::Relaxed));
-            tell(FAILED, Some(domain.clone()), site.counts.failed.load(Ordering::Relaxed));
+            tell(REQUESTS, Some(domain.clone()), site.counts.requests.read());
+            tell(FAILED, Some(domain.clone()), site.counts.failed.read());
             for (path, group) in site.groups() {
                 for upstream in &group.upstreams {
                     let of = || Some(format!("{domain}{path} {}", upstream.address));
                     let counts = &upstream.counts;
                     tell(USABLE, of(), u64::from(upstream.is_usable()));
-                    tell(VISITS, of(), counts.requests.load(Ordering::Relaxed));
-                    tell(VISITS_FAILED, of(), counts.failed.load(Ordering::Relaxed));
-                    tell(RETRIED, of(), counts.retried.load(Ordering::Relaxed));
-                    tell(EJECTIONS, of(), counts.ejections.load(Ordering::Relaxed));
+                    tell(VISITS, of(), counts.requests.read());
+                    tell(VISITS_FAILED, of(), counts.failed.read());
+                    tell(RETRIED, of(), counts.retried.read());
+                    tell(EJECTIONS, of(), counts.ejections.read());
                 }
             }
         }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event::{Monotonic, Span, Time};
 
+use crate::count::Count;
 use crate::health::{Health, Rules, State};
 use crate::settings::{self, Protocol};
 
@@ -52,16 +53,10 @@ pub(crate) struct Upstream {
 /// What is counted of an upstream.
 #[derive(Default, Debug)]
 pub(crate) struct Counts {
-    pub(crate) requests: AtomicU64,
-    pub(crate) failed: AtomicU64,
-    pub(crate) retried: AtomicU64,
-    pub(crate) ejections: AtomicU64,
-}
-
-impl Counts {
-    pub(crate) fn add(count: &AtomicU64) {
-        count.fetch_add(1, Ordering::Relaxed);
-    }
+    pub(crate) requests: Count,
+    pub(crate) failed: Count,
+    pub(crate) retried: Count,
+    pub(crate) ejections: Count,
 }
 
 impl Upstream {
@@ -88,7 +83,7 @@ impl Upstream {
         self.is_well.store(before.is_well(), Ordering::Relaxed);
         self.average_us.store(before.average_us.load(Ordering::Relaxed), Ordering::Relaxed);
         for (ours, theirs) in self.counts.all().into_iter().zip(before.counts.all()) {
-            ours.store(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
+            ours.follow(theirs);
         }
         *self.lock() = health;
         self
@@ -148,7 +143,7 @@ impl Upstream {
 
     /// A request has failed there; whether so many in a row have that it is to be ejected.
     pub(crate) fn failed(&self, eject_after: u32) -> bool {
-        Counts::add(&self.counts.failed);
+        self.counts.failed.add();
         self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1) >= eject_after
     }
 
@@ -165,7 +160,7 @@ impl Upstream {
 }
 
 impl Counts {
-    fn all(&self) -> [&AtomicU64; 4] {
+    fn all(&self) -> [&Count; 4] {
         [&self.requests, &self.failed, &self.retried, &self.ejections]
     }
 }

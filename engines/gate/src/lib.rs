@@ -27,6 +27,7 @@ mod client;
 mod codec;
 mod commands;
 mod config;
+mod count;
 mod counting;
 mod customers;
 mod decisions;

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 
 use crate::codec::target::loosest;
+use crate::count::Count;
 use crate::group::{Group, Upstream};
 use crate::hardening::{Added, Hardening};
 use crate::health::Rules;
@@ -72,9 +73,9 @@ impl Range {
 /// What is counted of a site.
 #[derive(Default, Debug)]
 pub(crate) struct SiteCounts {
-    pub(crate) requests: AtomicU64,
+    pub(crate) requests: Count,
     /// Answered 5xx, by an upstream or the gate, or cut off by an upstream.
-    pub(crate) failed: AtomicU64,
+    pub(crate) failed: Count,
 }
 
 /// A site that lets nobody in.
@@ -172,7 +173,7 @@ impl Plan {
     pub(crate) fn of(desired: &Desired, before: &Self, problems: &mut Vec<String>) -> Self {
         let mut plan = Self { gate: Some(desired.gate.clone()), acme: desired.acme.clone(), ..Self::default() };
         for settings in &desired.sites {
-            let old = before.sites.iter().find(|site| site.settings.domain == settings.domain);
+            let old = before.site(&settings.domain);
             let document = settings.down_file.as_ref().and_then(|path| match read_document(path) {
                 Ok(document) => Some(document),
                 Err(error) => {
@@ -208,11 +209,8 @@ impl Plan {
                 ranges: settings.ranges.iter().map(Range::of).collect(),
             });
             if let Some(old) = old {
-                for (ours, theirs) in
-                    [(&site.counts.requests, &old.counts.requests), (&site.counts.failed, &old.counts.failed)]
-                {
-                    ours.store(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
-                }
+                site.counts.requests.follow(&old.counts.requests);
+                site.counts.failed.follow(&old.counts.failed);
             }
             for name in &settings.redirect_from {
                 plan.by_name.insert(name.clone(), Named::Redirect(Arc::clone(&site)));
@@ -250,7 +248,10 @@ impl Plan {
 
     /// The site of this domain.
     pub(crate) fn site(&self, domain: &str) -> Option<&Arc<Site>> {
-        self.sites.iter().find(|site| site.settings.domain == domain)
+        match self.named(domain) {
+            Some(Named::Site(site)) => Some(site),
+            _ => None,
+        }
     }
 }
 

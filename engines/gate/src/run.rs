@@ -392,10 +392,11 @@ impl Attempt<'_> {
     async fn configure_tls(&mut self) {
         let sites = self.desired.as_ref().map(|desired| desired.sites.clone()).unwrap_or_default();
         let (kept, secrets) = (Arc::clone(self.kept), Arc::clone(&self.context.secrets));
+        let now = self.context.clock.now();
         let configured = tokio::task::spawn_blocking(move || {
             let mut problems = Vec::new();
             let mut tls = kept.tls.lock().unwrap_or_else(PoisonError::into_inner);
-            (tls.configure(&sites, &secrets, &mut problems), problems)
+            (tls.configure(&sites, &secrets, now, &mut problems), problems)
         });
         if let Ok((config, problems)) = configured.await {
             self.kept.shared.tls.send_replace(config);
@@ -525,7 +526,7 @@ impl Attempt<'_> {
         let (lines, lost) = self.kept.shared.access_log.take();
         let Some(mut file) = self.log_file.take() else { return };
         if lost > 0 {
-            self.kept.shared.tally.lines_lost.fetch_add(lost, std::sync::atomic::Ordering::Relaxed);
+            self.kept.shared.tally.lines_lost.add_all(lost);
         }
         if lines.is_empty() {
             self.log_file = Some(file);
@@ -538,7 +539,7 @@ impl Attempt<'_> {
         let Ok((file, lines, written)) = written.await else { return };
         let problem = written.err().map(|error| {
             let count = u64::try_from(lines.lines().count()).unwrap_or(0);
-            self.kept.shared.tally.lines_lost.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+            self.kept.shared.tally.lines_lost.add_all(count);
             format!(
                 "the access log {} can't be written ({error}): requests go on, and are not logged",
                 file.path().display()

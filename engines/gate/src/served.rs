@@ -2,25 +2,10 @@
 //!
 //! A request counts when it has ended: then it was answered, or has failed for whoever asked. One that its client gave up is neither.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use crate::count::Count;
 use crate::exchange::Outcome;
 use crate::heads::Visitor;
 use crate::stream::TlsVersion;
-
-/// A number that only grows.
-#[derive(Default, Debug)]
-pub(crate) struct Count(AtomicU64);
-
-impl Count {
-    pub(crate) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn read(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// The counts of a site since the gate has known it; a reload changes nothing.
 #[derive(Default, Debug)]

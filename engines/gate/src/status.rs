@@ -8,10 +8,10 @@ use engine::door::Reply;
 use event::Time;
 use serde_json::{Value, json};
 
+use crate::count::Count;
 use crate::group::{Group, Upstream};
 use crate::hsts::Step;
 use crate::plan::Site;
-use crate::served::Count;
 use crate::stream::TlsVersion;
 use crate::tls::{Shown, lowest_allowed};
 use crate::worker::Shared;
@@ -41,9 +41,9 @@ pub(crate) fn status<'p>(
             "since": drained.or(since),
             "reason": if drained.is_some() { "somebody has drained it: `garant gate resume` ends that" } else { &health.reason },
             "in_flight": upstream.in_flight(),
-            "requests": upstream.counts.requests.load(Ordering::Relaxed),
-            "failed": upstream.counts.failed.load(Ordering::Relaxed),
-            "retried": upstream.counts.retried.load(Ordering::Relaxed),
+            "requests": upstream.counts.requests.read(),
+            "failed": upstream.counts.failed.read(),
+            "retried": upstream.counts.retried.read(),
             "ejected_until": until,
         })
     };
@@ -63,8 +63,8 @@ pub(crate) fn status<'p>(
                 "closed_by": by_policy.into_iter().chain(by_command).collect::<Vec<_>>(),
                 "closed_except": closing.iter().flat_map(|closing| &closing.except).map(ToString::to_string).collect::<Vec<_>>(),
                 "closed_since": closing.as_ref().map(|closing| closing.since),
-                "requests": site.counts.requests.load(Ordering::Relaxed),
-                "failed": site.counts.failed.load(Ordering::Relaxed),
+                "requests": site.counts.requests.read(),
+                "failed": site.counts.failed.read(),
                 "served": served(site, certificates.get(&site.settings.domain), wall),
                 "upstreams": site.groups().flat_map(of_group).collect::<Vec<_>>(),
             })

@@ -4,14 +4,14 @@
 //! outlive a reload: else each reload would cost every returning client a whole handshake. A client that names no site gets no
 //! certificate, so nobody learns from an address which sites are there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use engine::Secrets;
 use engine::net::Certificate;
-use event::Time;
+use event::{Span, Time};
 use rustls::ServerConfig;
 use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs;
@@ -57,9 +57,12 @@ pub(crate) struct Tls {
 /// A certificate, read.
 pub(crate) struct Loaded {
     stamp: Stamp,
+    /// Whether its files had not been changed just before: then the same stamp is the same content.
+    is_settled: bool,
     key: Arc<CertifiedKey>,
     validity: Option<(Time, Time)>,
-    /// Names of the site that it is not for.
+    /// Names of the site, and those of them that it is not for.
+    names: Vec<String>,
     lacks: Vec<String>,
 }
 
@@ -85,8 +88,20 @@ impl Shown {
     }
 }
 
-/// When the files of a certificate were changed last.
-type Stamp = [Option<SystemTime>; 2];
+/// What differs once a file, or anything about it, is another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct FileStamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    changed: Time,
+}
+
+/// Of the file of a certificate and of the one of its key, where these are there.
+type Stamp = [Option<FileStamp>; 2];
+
+/// How coarse times of a file system may be: of two changes within that time the second may look like the first.
+const SETTLES_WITHIN: Span = Span::from_secs(2);
 
 impl Tls {
     /// Nothing loaded yet. Certificates that an authority gave are in this folder.
@@ -94,25 +109,30 @@ impl Tls {
         Self { challenges, ordered, ..Self::default() }
     }
 
-    /// The configuration for these sites; `None` where none speaks TLS. A certificate that can't be read leaves the site with the one
-    /// that it had, and is said in `problems`.
+    /// The configuration for these sites; `None` where none speaks TLS. A certificate whose files have not changed is not read again;
+    /// one that can't be read leaves the site with the one that it had, and is said in `problems`.
     pub(crate) fn configure(
         &mut self,
         sites: &[Site],
         secrets: &Secrets,
+        now: Time,
         problems: &mut Vec<String>,
     ) -> Option<Arc<ServerConfig>> {
         let mut of_sites = HashMap::new();
-        self.loaded.retain(|domain, _| sites.iter().any(|site| site.domain == *domain && site.speaks_tls()));
+        let wanted: HashSet<&str> =
+            sites.iter().filter(|site| site.speaks_tls()).map(|site| site.domain.as_str()).collect();
+        self.loaded.retain(|domain, _| wanted.contains(domain.as_str()));
         for site in sites {
             let Some((path, key)) = self.place(site) else { continue };
             // One that is ordered is not there at first.
             if site.acme && !path.exists() {
                 continue;
             }
-            match load(site, &path, &key, secrets) {
-                Ok(loaded) => drop(self.loaded.insert(site.domain.clone(), loaded)),
-                Err(why) => problems.push(format!("the certificate of {} can't be used: {why}", site.domain)),
+            if !self.loaded.get(&site.domain).is_some_and(|loaded| loaded.is_of(site, &path, &key)) {
+                match load(site, &path, &key, secrets, now) {
+                    Ok(loaded) => drop(self.loaded.insert(site.domain.clone(), loaded)),
+                    Err(why) => problems.push(format!("the certificate of {} can't be used: {why}", site.domain)),
+                }
             }
             let Some(loaded) = self.loaded.get(&site.domain) else { continue };
             for name in site.names() {
@@ -133,7 +153,7 @@ impl Tls {
     pub(crate) fn is_outdated(&self, sites: &[Site]) -> bool {
         let stamp_of = |site: &Site| self.place(site).map(|(path, key)| stamp(&path, &key)).unwrap_or_default();
         let is_outdated = |site: &Site| match self.loaded.get(&site.domain) {
-            Some(loaded) => loaded.stamp != stamp_of(site),
+            Some(loaded) => !loaded.is_settled || loaded.stamp != stamp_of(site),
             None => stamp_of(site)[0].is_some() || !site.acme,
         };
         sites.iter().filter(|site| site.speaks_tls()).any(is_outdated)
@@ -156,37 +176,52 @@ impl Tls {
 }
 
 fn stamp(certificate: &Path, key: &KeyPlace) -> Stamp {
-    let modified = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let of = |path: &Path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        let changed =
+            Time::from_micros(metadata.ctime().saturating_mul(1_000_000).saturating_add(metadata.ctime_nsec() / 1000));
+        Some(FileStamp { device: metadata.dev(), inode: metadata.ino(), bytes: metadata.len(), changed })
+    };
     let of_key = match key {
-        KeyPlace::File(path) => modified(path),
+        KeyPlace::File(path) => of(path),
         KeyPlace::Credential(_) => None,
     };
-    [modified(certificate), of_key]
+    [of(certificate), of_key]
 }
 
 /// Reads the certificate of a site and its key, and proves that they belong together.
-fn load(site: &Site, path: &Path, key: &KeyPlace, secrets: &Secrets) -> Result<Loaded, String> {
+fn load(site: &Site, path: &Path, key: &KeyPlace, secrets: &Secrets, now: Time) -> Result<Loaded, String> {
     let stamp = stamp(path, key);
     let chain = std::fs::read(path).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
     let opened = secrets.open_now(&key.secret()).map_err(|error| error.to_string())?;
     let loaded =
         Loaded::of(&chain, opened.bytes(), site.names()).map_err(|why| format!("{}: {why}", path.display()))?;
-    Ok(Loaded { stamp, ..loaded })
+    let is_settled = stamp.iter().flatten().all(|file| now.since(file.changed) > SETTLES_WITHIN);
+    Ok(Loaded { stamp, is_settled, ..loaded })
 }
 
 impl Loaded {
+    /// Whether these files, unchanged, are what it was read from, for these names. A key out of a credential has no file to look at.
+    fn is_of(&self, site: &Site, path: &Path, key: &KeyPlace) -> bool {
+        matches!(key, KeyPlace::File(_))
+            && self.is_settled
+            && self.stamp == stamp(path, key)
+            && site.names().eq(self.names.iter().map(String::as_str))
+    }
+
     /// A chain and a key in PEM, which must belong together, for a site with these names.
     pub(crate) fn of<'n>(chain: &[u8], key: &[u8], names: impl Iterator<Item = &'n str>) -> Result<Self, String> {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
         let chain = chain.map_err(|_| "it can't be read as certificates in PEM".to_owned())?;
         let Some(first) = chain.first() else { return Err("it holds no certificate".to_owned()) };
         let validity = Certificate::of_der(first).map(|certificate| (certificate.not_before, certificate.not_after));
-        let lacks = lacks(first, names);
+        let names: Vec<String> = names.map(ToOwned::to_owned).collect();
+        let lacks = lacks(first, &names);
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| "its key is none in PEM".to_owned())?;
         let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
         let otherwise = "its key is not the one of the certificate, or of a kind that is not known";
         let key = certified.map(Arc::new).map_err(|_| otherwise.to_owned())?;
-        Ok(Self { stamp: Stamp::default(), key, validity, lacks })
+        Ok(Self { stamp: Stamp::default(), is_settled: false, key, validity, names, lacks })
     }
 
     /// It and its key, as they are shown.
@@ -239,9 +274,84 @@ pub(crate) fn lowest_allowed() -> Option<TlsVersion> {
 }
 
 /// The names that a certificate is not for.
-fn lacks<'n>(certificate: &CertificateDer<'_>, names: impl Iterator<Item = &'n str>) -> Vec<String> {
+fn lacks(certificate: &CertificateDer<'_>, names: &[String]) -> Vec<String> {
     let Ok(certificate) = ParsedCertificate::try_from(certificate) else { return Vec::new() };
-    let is_for =
-        |name: &str| ServerName::try_from(name).is_ok_and(|name| verify_server_name(&certificate, &name).is_ok());
-    names.filter(|name| !is_for(name)).map(ToOwned::to_owned).collect()
+    let is_for = |name: &String| {
+        ServerName::try_from(name.as_str()).is_ok_and(|name| verify_server_name(&certificate, &name).is_ok())
+    };
+    names.iter().filter(|name| !is_for(name)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// ED-1: a certificate that is replaced is read, whatever its files look like; one that is not changed is not read again.
+    #[test]
+    fn a_certificate_is_read_when_it_may_have_changed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+        let write = |names: &[&str]| {
+            let pair =
+                rcgen::generate_simple_self_signed(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+            let pair = pair.expect("a certificate");
+            std::fs::write(&chain, pair.cert.pem()).expect("written");
+            let mut file = std::fs::File::options();
+            let mut file = file.write(true).truncate(true).create(true).mode(0o600).open(&key).expect("opened");
+            file.write_all(pair.signing_key.serialize_pem().as_bytes()).expect("written");
+        };
+        write(&["shop.example"]);
+        let mut site = Config::of_one_site().sites.remove(0);
+        site.domain = "shop.example".to_owned();
+        (site.certificate, site.key) = (Some(chain.clone()), Some(KeyPlace::File(key.clone())));
+        let secrets = Secrets::of_system();
+        let mut tls = Tls::default();
+        let load = |tls: &mut Tls, site: &Site, now| {
+            let mut problems = Vec::new();
+            tls.configure(std::slice::from_ref(site), &secrets, now, &mut problems).expect("TLS is spoken");
+            assert_eq!(problems, Vec::<String>::new());
+            tls.loaded["shop.example"].key()
+        };
+        let changed = stamp(&chain, &KeyPlace::File(key.clone()))
+            .into_iter()
+            .flatten()
+            .map(|file| file.changed)
+            .max()
+            .expect("one");
+
+        // Just written, and so maybe written again within the same tick.
+        let first = load(&mut tls, &site, changed);
+        assert!(tls.is_outdated(std::slice::from_ref(&site)));
+        let later = Time::from_micros(changed.micros() + 3_000_000);
+        let second = load(&mut tls, &site, later);
+        assert!(!Arc::ptr_eq(&first, &second), "it was read again");
+        assert!(!tls.is_outdated(std::slice::from_ref(&site)));
+        assert!(Arc::ptr_eq(&second, &load(&mut tls, &site, later)), "nothing has changed");
+
+        // Other names are asked of the same certificate.
+        site.redirect_from = vec!["www.shop.example".to_owned()];
+        assert!(!Arc::ptr_eq(&second, &load(&mut tls, &site, later)));
+        assert_eq!(tls.loaded["shop.example"].lacks, ["www.shop.example"]);
+
+        // Another one, of the same length and with the same time of modification.
+        let third = load(&mut tls, &site, later);
+        let looks = || [&chain, &key].map(|path| std::fs::metadata(path).expect("there"));
+        let before = looks();
+        loop {
+            write(&["shop.example"]);
+            for (path, before) in [&chain, &key].into_iter().zip(&before) {
+                let file = std::fs::File::options().write(true).open(path).expect("opened");
+                file.set_modified(before.modified().expect("a time")).expect("set");
+            }
+            if looks().iter().zip(&before).all(|(now, before)| now.len() == before.len()) {
+                break;
+            }
+        }
+        assert!(tls.is_outdated(std::slice::from_ref(&site)));
+        assert!(!Arc::ptr_eq(&third, &load(&mut tls, &site, later)));
+    }
 }

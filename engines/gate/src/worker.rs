@@ -140,7 +140,7 @@ impl Shared {
     pub(crate) fn tell(&self, news: News) {
         // A request does not wait for a journal.
         if self.news.try_send(news).is_err() {
-            Tally::add(&self.tally.news_lost);
+            self.tally.news_lost.add();
         }
     }
 }
@@ -265,11 +265,11 @@ impl Worker {
                 Ok((stream, peer)) => {
                     let proxy = self.is_proxy(peer.ip());
                     if !proxy && self.is_banned(peer.ip()) {
-                        Tally::add(&self.shared.tally.banned);
+                        self.shared.tally.banned.add();
                         continue;
                     }
                     let Some(place) = Place::take(&self, (!proxy).then_some(peer.ip())) else {
-                        Tally::add(&self.shared.tally.turned_away);
+                        self.shared.tally.turned_away.add();
                         continue;
                     };
                     let worker = Arc::clone(&self);
@@ -314,12 +314,12 @@ impl Worker {
             Ok(Ok(Said::OfClient(client))) => client,
             Ok(Ok(Said::OfProxy)) => proxy,
             Ok(Err(_)) | Err(_) => {
-                Tally::add(&self.shared.tally.proxy_heads_refused);
+                self.shared.tally.proxy_heads_refused.add();
                 return None;
             }
         };
         if !place.is_of(self, client.ip()) {
-            Tally::add(&self.shared.tally.turned_away);
+            self.shared.tally.turned_away.add();
             return None;
         }
         Some(client)
@@ -336,12 +336,12 @@ impl Worker {
             client
         };
         if self.is_banned(peer.ip()) {
-            Tally::add(&self.shared.tally.banned);
+            self.shared.tally.banned.add();
             return;
         }
         tokio::select! {
             () = self.serve(stream, peer, is_tls) => {}
-            () = self.banned(peer.ip()) => Tally::add(&self.shared.tally.banned),
+            () = self.banned(peer.ip()) => self.shared.tally.banned.add(),
         }
     }
 
@@ -351,7 +351,7 @@ impl Worker {
             let Some(config) = self.shared.tls.borrow().clone() else { return };
             let shaken = timeout(self.head_within(), TlsAcceptor::from(config).accept(stream)).await;
             let Ok(Ok(stream)) = shaken else {
-                Tally::add(&self.shared.tally.handshakes_failed);
+                self.shared.tally.handshakes_failed.add();
                 return;
             };
             // The handshake was all that an authority wants to see.
@@ -445,7 +445,7 @@ impl Worker {
         let most = self.gate(|gate| gate.requests_per_address_max, u32::MAX);
         let share = self.shared.requests_of.take(client, most);
         if share.is_none() {
-            Tally::add(&self.shared.tally.requests_turned_away);
+            self.shared.tally.requests_turned_away.add();
         }
         share
     }

@@ -56,8 +56,9 @@ pub(super) fn run(matches: &ArgMatches, context: &mut dyn CommandContext) -> Res
     drop(Plan::of(&desired, &Plan::default(), &mut problems));
     let means = context.means()?;
     let mut tls = Tls::default();
-    drop(tls.configure(&desired.sites, &means.secrets, &mut problems));
-    for (domain, shown) in tls.shown(&desired.sites, means.clock.now()) {
+    let now = means.clock.now();
+    drop(tls.configure(&desired.sites, &means.secrets, now, &mut problems));
+    for (domain, shown) in tls.shown(&desired.sites, now) {
         if let Shown::Wrong { why, .. } = shown {
             problems.push(format!("the certificate of {domain} is none that a browser takes: {why}"));
         }

@@ -260,6 +260,48 @@ async fn kills_leave_no_trace_in_the_log() {
     assert!(there >= ledger.acknowledged(), "all of them");
 }
 
+/// BK-2: a crash of the server has left half an event at the end of its log, which no transaction is in: the log goes on behind it, or
+/// another one is begun; nothing that was committed is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_an_event_at_the_end_of_a_file_ends_nothing() {
+    let mut server = Server::new(&[]).await;
+    let shelf = Shelf::new();
+    let mut following = Following::of(&server, &shelf);
+    server.run(&["CREATE DATABASE shop", "CREATE TABLE shop.orders (id INT PRIMARY KEY)"]).await;
+    following.caught_up().await;
+    base(&server, &shelf, true).await;
+    server.run(&["INSERT INTO shop.orders VALUES (1)"]).await;
+    following.caught_up().await;
+    let (file, at) = {
+        let row = server.rows("SHOW MASTER STATUS").await.remove(0);
+        (row[0].clone().expect("a file"), row[1].clone().expect("a place").parse::<u32>().expect("a number"))
+    };
+    server.kill().await;
+    following.failed().await;
+    let path = server.path().join("data").join(file);
+    let mut half = 1_700_000_000_u32.to_le_bytes().to_vec();
+    half.push(2);
+    for field in [7_u32, 500, at + 500] {
+        half.extend(field.to_le_bytes());
+    }
+    half.extend([0; 40]);
+    let mut log = std::fs::OpenOptions::new().append(true).open(path).expect("the log");
+    std::io::Write::write_all(&mut log, &half).expect("written");
+    drop(log);
+    server.start().await;
+    server.run(&["INSERT INTO shop.orders VALUES (2)"]).await;
+    let mut following = Following::of(&server, &shelf);
+    let again = following.next().await;
+    println!("{again:?}");
+    let again = following.caught_up().await;
+    println!("{again:?}");
+    let to = next_second().await;
+    following.caught_up().await;
+    following.stop().await;
+    let place = Place::new();
+    println!("{:?}", place.restore(&shelf, to).await.map(|r| r.set));
+}
+
 /// A base, sealed as it is to be, of which nothing can be made: its one file is none of a server.
 async fn no_base(shelf: &Shelf, like: &Manifest) -> String {
     let folder = server::folder();

@@ -241,13 +241,18 @@ impl Trial {
     }
 }
 
-/// The numbers of all lines that are in files.
+/// The numbers of all whole lines that are in files. A copy may end in the middle of one: a file system shows a reader a write that is
+/// under way, and truncates after it.
 fn kept(directory: &Path) -> HashSet<usize> {
     let files = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("a file").path());
     let logs =
         files.filter(|path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("a.log")));
     let lines = logs.flat_map(|path| {
-        fs::read(path).expect("a log").split(|byte| *byte == b'\n').map(number_of).collect::<Vec<_>>()
+        let text = fs::read(path).expect("a log");
+        text.split_inclusive(|byte| *byte == b'\n')
+            .filter(|line| line.ends_with(b"\n"))
+            .map(number_of)
+            .collect::<Vec<_>>()
     });
     lines.flatten().collect()
 }
