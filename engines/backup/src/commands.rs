@@ -110,6 +110,18 @@ fn reading_flag(command: clap::Command) -> clap::Command {
     command.arg(first)
 }
 
+/// Where a path leads, through every link on the way: what of it is not there yet stays as it is.
+fn resolved(path: &Path) -> std::io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    let there = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    let Some((above, real)) = there else { return Ok(path) };
+    let missing = path.strip_prefix(above).unwrap_or(Path::new(""));
+    if missing.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err(std::io::Error::other("it goes up from a folder that is not there"));
+    }
+    Ok(if missing == Path::new("") { real } else { real.join(missing) })
+}
+
 /// Fails where a folder is, or would be, among the data of a server of MariaDB or PostgreSQL, which takes each folder there for its own.
 fn is_apart(folder: &Path) -> Result<(), Failure> {
     let is_of_server = |above: &&Path| ["ibdata1", "PG_VERSION"].iter().any(|file| above.join(file).exists());
@@ -224,7 +236,7 @@ fn instant(words: &str, now: Time) -> Result<Time, Failure> {
     {
         return Ok(now - ago);
     }
-    Time::parse_rfc3339(words.trim()).ok_or_else(|| {
+    Time::parse_rfc3339(words.trim()).filter(|_| !is_taken_for_another(words.trim())).ok_or_else(|| {
         Failure::new(format!("`{}` is no instant", printable(words)))
             .remedy(format!(
                 "write it with its offset from UTC, {} or 2026-11-29T14:32:07+01:00, or how long ago: \"10 min ago\"",
@@ -232,6 +244,18 @@ fn instant(words: &str, now: Time) -> Result<Time, Failure> {
             ))
             .code(2)
     })
+}
+
+/// Whether words would be read as another instant: a second 60, for no clock here counts leap seconds, or an offset of a day and more
+/// (RFC 3339, section 5.6).
+fn is_taken_for_another(words: &str) -> bool {
+    let time = words.split_once(['T', 't', ' ']).map_or("", |(_, time)| time);
+    let (clock, offset) = match time.find(['Z', 'z', '+', '-']) {
+        Some(at) => time.split_at(at),
+        None => (time, ""),
+    };
+    let hours = offset.get(1..3).and_then(|hours| hours.parse::<u8>().ok());
+    clock.get(6..8) == Some("60") || hours.is_some_and(|hours| hours > 23)
 }
 
 /// An instant in RFC 3339, to the microsecond where it is not a whole second.
@@ -258,14 +282,49 @@ fn instant_of(settings: &Settings, name: &str, words: &str, now: Time) -> Result
         return Ok(before);
     }
     let after = before + Span::from_secs(1);
-    Err(Failure::new(format!("{to} lies within a second, and the log of MariaDB dates commits to whole ones"))
-        .remedy(format!("name {before} or {after}"))
-        .code(UNREACHABLE))
+    Err(Failure::new(format!(
+        "{} lies within a second, and the log of MariaDB dates commits to whole ones",
+        exactly(to)
+    ))
+    .remedy(format!("name {before} or {after}"))
+    .code(UNREACHABLE))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// BK-3: what names no instant is not taken for the one beside it.
+    #[test]
+    fn an_instant_is_taken_for_no_other() {
+        let now = Time::parse_rfc3339("2026-11-30T14:00:00Z").expect("a time");
+        for words in
+            ["2026-11-30T12:51:60Z", "2026-11-30T12:51:60.5Z", "2026-11-30 12:51:60+01:00", "2026-11-30T12:51:59+25:00"]
+        {
+            assert!(instant(words, now).is_err(), "{words}");
+        }
+        for words in ["2026-11-30T12:51:59Z", "2026-11-30T12:51:59.5-01:00", "2026-11-30T12:51:06+14:00", "10 min ago"]
+        {
+            assert!(instant(words, now).is_ok(), "{words}");
+        }
+    }
+
+    /// A link into the data of a server, or a folder that is not there yet behind one, is known for what it is.
+    #[test]
+    fn a_folder_is_where_its_path_leads() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(at("data/empty")).expect("made");
+        std::fs::write(at("data/ibdata1"), "").expect("written");
+        std::os::unix::fs::symlink(at("data"), at("link")).expect("linked");
+        std::os::unix::fs::symlink(at("data/empty"), at("other")).expect("linked");
+        for name in ["link/new", "link/new/below", "other", "link/empty/../new"] {
+            let path = resolved(&at(name)).expect("a path");
+            assert!(is_apart(&path).is_err(), "{name}: {}", path.display());
+        }
+        is_apart(&resolved(&at("elsewhere/new")).expect("a path")).expect("it is apart");
+        resolved(&at("elsewhere/../data/new")).expect_err("nobody knows where that is");
+    }
 
     #[test]
     fn bytes_are_rounded_for_people() {

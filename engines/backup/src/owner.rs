@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, lchown};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 use engine::{Context, Program, ProgramError};
@@ -95,7 +95,9 @@ impl Owner {
     pub(crate) fn make(self, path: &Path) -> Result<(), DatabaseError> {
         let above = path.parent().map_or(Ok(()), fs::create_dir_all);
         let made = above.and_then(|()| DirBuilder::new().recursive(true).mode(0o700).create(path));
-        made.map_err(|error| DatabaseError::Files { path: path.to_owned(), error })?;
+        // One that was there may be open to others, which PostgreSQL refuses, and nobody else is to read what is restored.
+        let closed = made.and_then(|()| close(path));
+        closed.map_err(|error| DatabaseError::Files { path: path.to_owned(), error })?;
         self.give(path)
     }
 
@@ -114,6 +116,12 @@ impl Owner {
     }
 }
 
+/// Closes a folder to everybody but its owner.
+fn close(folder: &Path) -> io::Result<()> {
+    let mode = fs::metadata(folder)?.permissions().mode();
+    if mode & 0o777 == 0o700 { Ok(()) } else { fs::set_permissions(folder, fs::Permissions::from_mode(0o700)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,7 +129,6 @@ mod tests {
     /// Another user passes the folders above its own, though nobody had made them.
     #[test]
     fn folders_above_are_not_closed() {
-        use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("new/below/own");
         Owner::of_process().make(&path).expect("made");
@@ -130,6 +137,16 @@ mod tests {
         for above in path.ancestors().skip(1).take(2) {
             assert_eq!(mode(above), 0o711, "{}", above.display());
         }
+    }
+
+    /// What was there and open to others is closed: PostgreSQL starts on no other folder.
+    #[test]
+    fn a_folder_that_was_there_is_closed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("own");
+        DirBuilder::new().mode(0o755).create(&path).expect("made");
+        Owner::of_process().make(&path).expect("made");
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

@@ -65,8 +65,11 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
     let (Some(into), Some(to)) = (matches.get_one::<PathBuf>("into").cloned(), matches.get_one::<String>("to")) else {
         return Ok(2);
     };
-    let into = std::path::absolute(&into)
-        .map_err(|error| Failure::new(format!("{} is no path", into.display())).because(&error).code(2))?;
+    let resolved = |path: &Path| {
+        super::resolved(path)
+            .map_err(|error| Failure::new(format!("{} is no path", path.display())).because(&error).code(2))
+    };
+    let into = resolved(&into)?;
     is_free(&into)?;
     super::is_apart(&into)?;
     let settings_now = settings(matches)?;
@@ -74,16 +77,27 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
         PlaceSettings::Directory(path) => Some((&copy.name, path)),
         PlaceSettings::S3(_) => None,
     });
-    if let Some((copy, _)) = copies.into_iter().find(|(_, path)| into.starts_with(path)) {
-        let why = format!("{} is inside of the copy `{copy}`", into.display());
-        return Err(Failure::new(why).remedy("name a folder elsewhere").code(2));
-    }
+    let copies: Vec<_> = copies.into_iter().collect();
+    let outside_of_copies = |folder: &Path| {
+        let is_above =
+            |path: &Path| folder.starts_with(path) || super::resolved(path).is_ok_and(|path| folder.starts_with(path));
+        match copies.iter().find(|(_, path)| is_above(path)) {
+            None => Ok(()),
+            Some((copy, _)) => {
+                let why = format!("{} is inside of the copy `{copy}`", folder.display());
+                Err(Failure::new(why).remedy("name a folder elsewhere").code(2))
+            }
+        }
+    };
+    outside_of_copies(&into)?;
     let work = matches.get_one::<PathBuf>("work").cloned().unwrap_or_else(|| {
         let name = into.file_name().unwrap_or_default().to_string_lossy().replace(':', "-");
         into.with_file_name(format!("{name}.work"))
     });
     // Servers are started in it, from elsewhere.
-    let work = std::path::absolute(&work).unwrap_or(work);
+    let work = resolved(&work)?;
+    super::is_apart(&work)?;
+    outside_of_copies(&work)?;
     let (wanted, checks) = (name(matches).to_owned(), matches.get_flag("check"));
     known(&settings_now, &wanted)?;
     let to = instant_of(&settings_now, &wanted, to, command.now())?;
@@ -158,7 +172,7 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
         Some(commit) => format!("{words}: {} ({} by the log)", commit.id, commit.at),
         None => format!("{words}: none"),
     };
-    let done = command.painted(Style::Good, &format!("restored to {}", restored.to));
+    let done = command.painted(Style::Good, &format!("restored to {}", exactly(restored.to)));
     command.line(&format!("{done} in {}", restored.folder.display()));
     command.line(&format!("  {}", is_at("last commit that is in it", &restored.last_commit)));
     command.line(&format!("  {}", is_at("first commit that is not", &restored.next_commit)));

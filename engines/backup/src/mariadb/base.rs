@@ -19,6 +19,7 @@ use super::connection::{Connection, own_name};
 use super::events::file_number;
 use super::lineage;
 use super::mark::Position;
+use super::problems;
 use super::waiting::FileIdentity;
 use super::{Asking as _, MariaDb};
 use crate::Connection as Settings;
@@ -92,6 +93,14 @@ pub(super) async fn take(
     let sizes = "SELECT SUM(FILE_SIZE) FROM information_schema.INNODB_SYS_TABLESPACES";
     let size = connection.value(sizes).await.asking(&asking)?.parse().ok();
     let variables = variables(&mut connection).await?;
+    if let Some(problem) = problems::elsewhere(&mut connection, Path::new(&data), problems::is_writable)
+        .await
+        .asking(&asking)?
+        .into_iter()
+        .next()
+    {
+        return Err(DatabaseError::Database(format!("{asking}: {}: {}", problem.what, problem.remedy)));
+    }
     drop(connection);
     let parent = if full { None } else { parent(mariadb, repository, &log).await? };
 

@@ -117,6 +117,11 @@ impl Dump {
         self.connection.packets.is_drained() && !self.start_is_due
     }
 
+    /// The number of the file.
+    pub(super) const fn number(&self) -> u32 {
+        self.number
+    }
+
     /// Where the bytes end.
     pub(super) const fn position(&self) -> u64 {
         self.position

@@ -15,10 +15,13 @@ pub(super) const HEADER_BYTES: usize = 19;
 pub(super) const CHECKSUM_BYTES: usize = 4;
 
 pub(super) const QUERY: u8 = 2;
+pub(super) const STOP: u8 = 3;
 pub(super) const ROTATE: u8 = 4;
 pub(super) const FORMAT_DESCRIPTION: u8 = 15;
+pub(super) const XID: u8 = 16;
 pub(super) const EXECUTE_LOAD_QUERY: u8 = 18;
 pub(super) const HEARTBEAT: u8 = 27;
+pub(super) const XA_PREPARE: u8 = 38;
 pub(super) const GTID: u8 = 162;
 pub(super) const START_ENCRYPTION: u8 = 164;
 
@@ -124,6 +127,8 @@ pub(super) struct Gtid {
     /// Whether it is of a statement that defines something and has rows beside, as CREATE TABLE … SELECT: played by a client, that commits
     /// twice, and the rows get the number behind.
     pub(super) has_rows_behind: bool,
+    /// Whether its only statement ends it.
+    pub(super) is_standalone: bool,
 }
 
 /// Flags of a GTID event: nothing ends the transaction but its only statement; a statement that defines something.
@@ -141,6 +146,7 @@ impl Gtid {
             server: header.server,
             sequence: u64::from_le_bytes(*sequence),
             has_rows_behind: flags & DDL != 0 && flags & STANDALONE == 0,
+            is_standalone: flags & STANDALONE != 0,
         })
     }
 }
@@ -154,15 +160,29 @@ impl std::fmt::Display for Gtid {
 /// Whether a QUERY event, of which the beginning is there, is a statement of which the log does not hold all that it made: it is done
 /// again where the log is played, and what it computes then need not be the same.
 pub(super) fn is_done_again(event: &[u8]) -> bool {
+    statement(event).is_none_or(|(text, is_whole)| !sql::is_same_each_time(&text, is_whole))
+}
+
+/// Whether a QUERY event ends a transaction that is more than itself.
+pub(super) fn is_end(event: &[u8]) -> bool {
+    let Some((text, _)) = statement(event) else { return false };
+    let mut words = text.split_whitespace();
+    let first = words.next().unwrap_or_default();
+    let verb = if first.eq_ignore_ascii_case("XA") { words.next().unwrap_or_default() } else { first };
+    ["COMMIT", "ROLLBACK"].iter().any(|end| verb.eq_ignore_ascii_case(end))
+}
+
+/// The text of a QUERY event of which the beginning is there, and whether that is all of it.
+fn statement(event: &[u8]) -> Option<(String, bool)> {
     // Thread, seconds, length of the name of the database, error, length of variables; then variables, the name with a zero, the text.
     let variables = event.get(HEADER_BYTES + 11..).and_then(|rest| rest.first_chunk::<2>());
-    let (Some(database), Some(variables)) = (event.get(HEADER_BYTES + 8), variables) else { return true };
+    let (database, variables) = (event.get(HEADER_BYTES + 8)?, variables?);
     let text = HEADER_BYTES + 13 + usize::from(u16::from_le_bytes(*variables)) + usize::from(*database) + 1;
     // Its checksum is no part of the text; of a long one only the beginning is there, without it.
     let is_whole = is_sound(event);
     let end = event.len() - if is_whole { CHECKSUM_BYTES } else { 0 };
-    let Some(text) = event.get(text..end) else { return true };
-    !sql::is_same_each_time(&String::from_utf8_lossy(text), is_whole)
+    let text = event.get(text..end)?;
+    Some((String::from_utf8_lossy(text).into_owned(), is_whole))
 }
 
 /// Whether an event ends with its own checksum.

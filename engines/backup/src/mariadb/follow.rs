@@ -12,6 +12,7 @@ use event::Span;
 
 use super::connection::Connection;
 use super::dump::{Dump, Received};
+use super::events::file_number;
 use super::lineage::{self, Followed};
 use super::mark::Mark;
 use super::packets::ProtocolError;
@@ -49,7 +50,7 @@ pub(super) async fn follow(
         () = context.stop.cancelled() => {
             return Ok(leave_all(&waiting, &mut writer, &mut tell).await?);
         }
-        ended = receive(dump, &waiting) => ended.asking(&asking),
+        ended = receive(mariadb, context, dump, &waiting) => ended,
         ended = make_marks(connection, &waiting, &*context.clock) => ended.asking(&asking),
         ended = ship(&waiting, &mut writer, &mut tell) => ended.map_err(DatabaseError::from),
     };
@@ -64,7 +65,13 @@ const TOGETHER: Span = Span::from_millis(25);
 /// Nobody waits where that much has come at once: the server would wait for us.
 const BURST_BYTES: usize = 64 * 1024;
 
-async fn receive(mut dump: Dump, waiting: &Waiting) -> Result<Infallible, ProtocolError> {
+async fn receive(
+    mariadb: &MariaDb,
+    context: &Context,
+    mut dump: Dump,
+    waiting: &Waiting,
+) -> Result<Infallible, DatabaseError> {
+    let asking = mariadb.asking();
     let mut burst = 0;
     loop {
         waiting.room().await;
@@ -74,18 +81,49 @@ async fn receive(mut dump: Dump, waiting: &Waiting) -> Result<Infallible, Protoc
             }
             burst = 0;
         }
-        match dump.next().await? {
-            Received::File { name, number, format, .. } => {
+        match dump.next().await {
+            Ok(Received::File { name, number, format, .. }) => {
                 waiting.next_file(number, FileIdentity::new(&name, &format));
             }
-            Received::Bytes { begins, gtid } => {
+            Ok(Received::Bytes { begins, gtid }) => {
                 burst += dump.bytes().len();
                 waiting.push(dump.bytes(), begins, gtid);
             }
-            Received::Nothing => {}
-            Received::End => return Err(ProtocolError::Malformed("it ends the dump, as if it were not to wait")),
+            Ok(Received::Nothing) => {}
+            Ok(Received::End) => {
+                return Err(ProtocolError::Malformed("it ends the dump, as if it were not to wait")).asking(&asking);
+            }
+            Err(error) if error.is_half_an_event() => match behind_half_an_event(mariadb, context, &dump).await? {
+                Some(next) => dump = next,
+                // The file that is written: the server has crashed, or its disk is full, and it has begun no other one yet.
+                None => return Err(error).asking(&asking),
+            },
+            Err(error) => return Err(error).asking(&asking),
         }
     }
+}
+
+/// The log from the next file on, where the one before ends in the middle of an event: the server was killed while it wrote that, and
+/// has given up what it was part of when it came back. `None` where there is no next file.
+async fn behind_half_an_event(
+    mariadb: &MariaDb,
+    context: &Context,
+    dump: &Dump,
+) -> Result<Option<Dump>, DatabaseError> {
+    let asking = mariadb.asking();
+    let mut connection = mariadb.connect(context).await?;
+    let files = connection.query("SHOW BINARY LOGS").await.asking(&asking)?;
+    let names = files.into_iter().filter_map(|row| row.into_iter().next().flatten());
+    let Some(next) = names.into_iter().find(|name| file_number(name) == dump.number().checked_add(1)) else {
+        return Ok(None);
+    };
+    tracing::warn!(
+        backup = mariadb.name,
+        next,
+        "a file of the binary log ends in the middle of an event, which a crash of the server has left: nothing of it was committed"
+    );
+    let connection = mariadb.connect(context).await?;
+    Dump::begin(connection, mariadb.replica(), &next, 0, true).await.asking(&asking).map(Some)
 }
 
 /// Asks at each full second where the log ends.

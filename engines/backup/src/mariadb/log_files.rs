@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use event::{Span, Time};
 
 use super::base::BaseFacts;
-use super::events::{self, EXECUTE_LOAD_QUERY, GTID, Gtid, HEADER_BYTES, Header, MAGIC, QUERY};
+use super::events::{
+    self, EXECUTE_LOAD_QUERY, GTID, Gtid, HEADER_BYTES, Header, MAGIC, QUERY, ROTATE, STOP, XA_PREPARE, XID,
+};
 use super::mark::{self, Mark, Position, Window};
 use super::waiting::{Facts, FileIdentity};
 use crate::database::Commit;
@@ -26,6 +28,8 @@ const QUERY_BYTES_MAX: usize = 64 * 1024;
 struct LogFile {
     identity: FileIdentity,
     end: u64,
+    /// Where its last event begins.
+    tail: u64,
 }
 
 /// The files of a log from the place of a base on.
@@ -77,7 +81,7 @@ impl LogFiles {
         let first_event =
             unhex(&base.first_event).ok_or_else(|| other("the first event of the log is not hexadecimal".into()))?;
         let identity = base.file.clone();
-        let files = [(base.position.file, LogFile { identity, end: 0 })].into();
+        let files = [(base.position.file, LogFile { identity, end: 0, tail: 0 })].into();
         Ok(Self { folder: folder.to_owned(), start: base.position, first_event, files, marks: Vec::new() })
     }
 
@@ -101,7 +105,8 @@ impl LogFiles {
                     "the log has a gap between byte {end} of the file {number} and the piece {name}"
                 )));
             }
-            self.files.insert(name.file, LogFile { identity: facts.file.clone(), end: 0 });
+            self.give_up_unfinished(number)?;
+            self.files.insert(name.file, LogFile { identity: facts.file.clone(), end: 0, tail: 0 });
         }
         let path = self.path(name.file);
         let Some(file) = self.files.get_mut(&name.file) else { return Ok(()) };
@@ -121,8 +126,54 @@ impl LogFiles {
         }
         out.seek(SeekFrom::Start(name.start))?;
         out.write_all(bytes)?;
-        file.end = file.end.max(name.end);
+        if name.end >= file.end {
+            (file.end, file.tail) = (name.end, facts.tail.at);
+        }
         self.marks.extend(&facts.marks);
+        Ok(())
+    }
+
+    /// Leaves out what the end of a file has of a transaction without its end, once another file follows: a server that was killed while
+    /// it wrote has left that, has given it up when it came back, and gives its number to another one.
+    fn give_up_unfinished(&mut self, number: u32) -> io::Result<()> {
+        let Some(file) = self.files.get(&number) else { return Ok(()) };
+        let mut reader = BufReader::new(File::open(self.path(number))?);
+        let mut is_at = 0_u64;
+        // What is read already is not read again.
+        let mut event_at = |at: u64, bytes: u64| {
+            reader.seek_relative(i64::try_from(at).unwrap_or(i64::MAX) - i64::try_from(is_at).unwrap_or(i64::MAX))?;
+            let mut event = Vec::new();
+            is_at = at + io::Read::take(&mut reader, bytes).read_to_end(&mut event)? as u64;
+            Ok::<_, io::Error>(event)
+        };
+        let last = Header::parse(&event_at(file.tail, HEADER_BYTES as u64)?);
+        if last.is_some_and(|last| matches!(last.kind, ROTATE | STOP)) {
+            return Ok(());
+        }
+        let mut at = if number == self.start.file { self.start.at } else { MAGIC.len() as u64 };
+        // Of the transaction that has not ended: where it begins, and whether its next statement ends it.
+        let mut open: Option<(u64, bool)> = None;
+        while at < file.end {
+            let event = event_at(at, HEADER_BYTES as u64)?;
+            let malformed = || other(format!("there is no event at byte {at} of {}", file.identity.name));
+            let header = Header::parse(&event).ok_or_else(malformed)?;
+            match header.kind {
+                GTID => {
+                    let gtid = Gtid::parse(&event_at(at, GTID_BYTES as u64)?).ok_or_else(malformed)?;
+                    open = Some((at, gtid.is_standalone));
+                }
+                XID | XA_PREPARE => open = None,
+                QUERY if open.is_some_and(|(_, is_standalone)| is_standalone) => open = None,
+                QUERY if events::is_end(&event_at(at, u64::from(header.size).min(QUERY_BYTES_MAX as u64))?) => {
+                    open = None;
+                }
+                _ => {}
+            }
+            at += u64::from(header.size);
+        }
+        if let (Some((begins, _)), Some(file)) = (open, self.files.get_mut(&number)) {
+            file.end = begins;
+        }
         Ok(())
     }
 
@@ -153,9 +204,13 @@ impl LogFiles {
 
     /// Cuts the log off at a place, and gives its files in order.
     pub(super) fn cut_at(&self, position: Position) -> io::Result<Vec<PathBuf>> {
-        let numbers: Vec<u32> = self.files.range(..=position.file).map(|(number, _)| *number).collect();
-        OpenOptions::new().write(true).open(self.path(position.file))?.set_len(position.at)?;
-        Ok(numbers.into_iter().map(|number| self.path(number)).collect())
+        let of = |(number, file): (&u32, &LogFile)| {
+            let end = if *number == position.file { position.at } else { file.end };
+            let path = self.path(*number);
+            OpenOptions::new().write(true).open(&path)?.set_len(end)?;
+            Ok(path)
+        };
+        self.files.range(..=position.file).map(of).collect()
     }
 }
 
@@ -265,8 +320,6 @@ mod tests {
     use crate::mariadb::events::tests::{event, format_event};
     use crate::mariadb::waiting::Tail;
 
-    const XID: u8 = 16;
-
     /// A file of a log: transactions, each with its number and its second.
     fn file(transactions: &[(u64, u32)]) -> Vec<u8> {
         let mut bytes = [&MAGIC[..], &format_event(100, 103)].concat();
@@ -341,6 +394,52 @@ mod tests {
         assert_eq!(cut(&liar, window(None, at(4), 203), 202), (Some(4), None, 4));
         let late = [(1, 200), (2, 202), (3, 201)];
         assert_eq!(cut(&late, window(None, at(3), 203), 202), (Some(1), Some(2), 1));
+    }
+
+    /// BK-3: what a server that was killed has left of a transaction at the end of a file is no transaction, once it is back with another
+    /// file.
+    #[test]
+    fn a_transaction_without_its_end_is_given_up() {
+        const ROWS: u8 = 23;
+        let gtid = |sequence: u64, flags: u8| [&sequence.to_le_bytes()[..], &[0; 4], &[flags], &[0; 6]].concat();
+        let query = |text: &str| [&[0; 13][..], &[0], text.as_bytes()].concat();
+        for (events, is_whole) in [
+            (vec![(GTID, gtid(2, 0)), (ROWS, vec![0; 30]), (XID, vec![0; 8])], true),
+            (vec![(GTID, gtid(2, 0)), (ROWS, vec![0; 30]), (XA_PREPARE, vec![0; 8])], true),
+            (vec![(GTID, gtid(2, 0)), (ROWS, vec![0; 30]), (QUERY, query("COMMIT"))], true),
+            (vec![(GTID, gtid(2, 0)), (QUERY, query("xa rollback X'41'"))], true),
+            (vec![(GTID, gtid(2, 1)), (QUERY, query("CREATE TABLE t (id INT)"))], true),
+            (vec![(GTID, gtid(2, 0)), (ROWS, vec![0; 30])], false),
+            (vec![(GTID, gtid(2, 0)), (QUERY, query("INSERT INTO t VALUES (1)"))], false),
+            (vec![(GTID, gtid(2, 1))], false),
+            // It has ended with its file: what is behind it is the next one's.
+            (vec![(GTID, gtid(2, 0)), (ROWS, vec![0; 30]), (STOP, Vec::new())], true),
+        ] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let mut first = file(&[(1, 200)]);
+            let (begins, mut tail) = (first.len() as u64, 0);
+            for (kind, body) in &events {
+                tail = first.len() as u64;
+                let end = u32::try_from(first.len() + HEADER_BYTES + body.len() + 4).expect("small");
+                first.extend(event(*kind, 201, end, 0, body));
+            }
+            let length = first.len() as u64;
+            let mut files = LogFiles::new(folder.path(), &base(4)).expect("files");
+            let mut of_first = facts(1, None);
+            of_first.tail.at = tail;
+            files.add(&name(1, 0, length), &of_first, &first).expect("added");
+            let second = file(&[(2, 202), (3, 203)]);
+            let end = second.len() as u64;
+            files.add(&name(2, 0, end), &facts(2, Some(length)), &second).expect("added");
+            let mut transactions = files.transactions();
+            let found: Vec<u64> = std::iter::from_fn(|| transactions.next(&files).expect("read"))
+                .map(|transaction| transaction.gtid.sequence)
+                .collect();
+            assert_eq!(found, if is_whole { vec![1, 2, 2, 3] } else { vec![1, 2, 3] }, "{events:?}");
+            let cut = files.cut_at(Position { file: 2, at: end }).expect("cut");
+            let kept = std::fs::metadata(&cut[0]).expect("there").len();
+            assert_eq!(kept, if is_whole { length } else { begins }, "{events:?}");
+        }
     }
 
     #[test]

@@ -39,6 +39,16 @@ pub(super) enum ProtocolError {
     Silent(Span),
 }
 
+/// A dump can't go on (`ER_MASTER_FATAL_ERROR_READING_BINLOG`), for many reasons.
+const DUMP_FAILED: u16 = 1236;
+
+impl ProtocolError {
+    /// Whether a file of the binary log ends in the middle of an event. The server says so in words alone (`send_events` of sql_repl.cc).
+    pub(super) fn is_half_an_event(&self) -> bool {
+        matches!(self, Self::Refused { code: DUMP_FAILED, message } if message.contains("truncated in the middle of event"))
+    }
+}
+
 /// One end of a connection.
 pub(super) struct Packets {
     stream: BufReader<UnixStream>,

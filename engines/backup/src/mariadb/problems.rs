@@ -1,10 +1,12 @@
 //! What keeps a server from being backed up, each with what mends it.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use engine::Context;
 use event::Span;
+use rustix::io::Errno;
 
 use super::base::ENGINE;
 use super::connection::{Connection, OpenError, own_name};
@@ -109,6 +111,9 @@ async fn look(connection: &mut Connection, context: &Context, user: &str) -> Res
             .to_owned();
         problems.push(Problem { what, remedy, is_warning: false, mend: Mend::ByHand });
     }
+    if may_look {
+        problems.extend(elsewhere(connection, Path::new(&folder), is_writable_to_all_of_us).await?);
+    }
     let before = context.clock.now();
     let theirs = connection.value("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)").await?;
     let theirs = event::Time::from_micros(theirs.parse().unwrap_or(0));
@@ -119,6 +124,45 @@ async fn look(connection: &mut Connection, context: &Context, user: &str) -> Res
         problems.push(Problem { what, remedy, is_warning: true, mend: Mend::ByHand });
     }
     Ok(problems)
+}
+
+/// Tables whose data are elsewhere (`DATA DIRECTORY`), of which mariadb-backup opens the file that says where for writing. To look at
+/// everything (`CAP_DAC_READ_SEARCH`) is no right to that.
+pub(super) async fn elsewhere(
+    connection: &mut Connection,
+    data: &Path,
+    may_write: fn(&Path) -> bool,
+) -> Result<Vec<Problem>, ProtocolError> {
+    let query = "SELECT NAME FROM information_schema.INNODB_SYS_TABLESPACES WHERE FILENAME NOT LIKE './%'";
+    let rows = connection.query(query).await?;
+    let user = own_name().unwrap_or_default();
+    let of = |name: String| {
+        let place = data.join(format!("{name}.isl"));
+        if may_write(&place) {
+            return None;
+        }
+        let what = format!(
+            "the data of the table {name} are in another folder (DATA DIRECTORY), and mariadb-backup has to open {} for writing",
+            place.display()
+        );
+        let remedy = format!("setfacl -m u:{user}:rw {}", place.display());
+        Some(Problem { what, mend: Mend::ByHand, remedy, is_warning: false })
+    };
+    Ok(rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).filter_map(of).collect())
+}
+
+/// Whether this process may write to a file. What is not there is left to mariadb-backup.
+pub(super) fn is_writable(path: &Path) -> bool {
+    !matches!(rustix::fs::access(path, rustix::fs::Access::WRITE_OK), Err(Errno::ACCESS | Errno::PERM))
+}
+
+/// Whether any process of this user may: the agent has fewer capabilities than a command of root. What has an access list is left to
+/// mariadb-backup.
+fn is_writable_to_all_of_us(path: &Path) -> bool {
+    let Ok(metadata) = std::fs::metadata(path) else { return true };
+    let has_list = rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0_u8; 0]).is_ok();
+    let is_own = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o200 != 0;
+    has_list || is_own || metadata.mode() & 0o002 != 0
 }
 
 /// What is committed and not in the binary log.

@@ -213,8 +213,11 @@ async fn prepare(
     incremental: Option<&Path>,
     owner: &Owner,
 ) -> Result<(), DatabaseError> {
-    let mut program =
-        Program::new("mariadb-backup").args(["--no-defaults", "--prepare"]).arg(option("target-dir", into));
+    // By the settings of the server that was backed up, which are in the base: tables that are encrypted at rest need its plugin.
+    let mut program = Program::new("mariadb-backup")
+        .arg(option("defaults-file", &into.join("backup-my.cnf")))
+        .arg("--prepare")
+        .arg(option("target-dir", into));
     if let Some(incremental) = incremental {
         program = program.arg(option("incremental-dir", incremental));
     }

@@ -346,7 +346,7 @@ mod tests {
         assert_eq!((first.start, first.end, clock.now()), (0, 10, Time::from_secs(1002)), "at first it is quick");
         assert_eq!(first.head.through, Time::from_secs(100), "nothing proves more");
         waiting.left();
-        let gtid = Gtid { domain: 0, server: 7, sequence: 1, has_rows_behind: false };
+        let gtid = Gtid { domain: 0, server: 7, sequence: 1, has_rows_behind: false, is_standalone: false };
         waiting.push(&[2; 10], true, Some((gtid, Time::from_secs(1002))));
         waiting.mark(mark(&clock, 1, 20));
         waiting.mark(mark(&clock, 1, 21));

@@ -37,7 +37,12 @@ fn closed(mut file: Vec<u8>) -> Vec<u8> {
 pub(super) async fn same(server: &Server, shelf: &Shelf, log: &str) -> PieceHead {
     let (files, head) = files(shelf, log).await;
     for (number, bytes) in files {
-        assert!(bytes == closed(server.binlog(number)), "file {number}: {} bytes", bytes.len());
+        let theirs = closed(server.binlog(number));
+        // A server that was killed while it wrote has left half an event there, which it gives to nobody.
+        let rest = theirs.get(bytes.len()..).unwrap_or_default();
+        let is_half =
+            rest.len() < 19 || rest.len() < u32::from_le_bytes(rest[9..13].try_into().expect("four")) as usize;
+        assert!(theirs.starts_with(&bytes) && (rest.is_empty() || is_half), "file {number}: {} bytes", bytes.len());
     }
     head
 }

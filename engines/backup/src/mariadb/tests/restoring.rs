@@ -110,6 +110,49 @@ async fn what_is_not_known_to_be_exact_is_said() {
     assert!(matches!(&said[..], [said] if said.starts_with("1 of the statements")), "{said:?}");
 }
 
+/// Tables that are encrypted at rest, in the base and behind it: they are prepared and played by the keys of the server, which no backup
+/// holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_are_encrypted_come_back() {
+    let keys = server::folder();
+    let file = keys.path().join("keys");
+    std::fs::write(&file, format!("1;{}\n", "0123456789abcdef".repeat(4))).expect("written");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("set");
+    let named = format!("--file-key-management-filename={}", file.display());
+    let server = Server::new(&["--plugin-load-add=file_key_management", &named]).await;
+    let shelf = Shelf::new();
+    let mut following = Following::of(&server, &shelf);
+    let table = |name: &str| {
+        [
+            format!("CREATE TABLE shop.{name} (note VARCHAR(40)) ENGINE=InnoDB ENCRYPTED=YES ENCRYPTION_KEY_ID=1"),
+            format!("INSERT INTO shop.{name} VALUES ('kept as a secret')"),
+        ]
+    };
+    server.run(&["CREATE DATABASE shop"]).await;
+    server.run(&table("early").each_ref().map(String::as_str)).await;
+    following.next().await;
+    base(&server, &shelf, true).await;
+    server.run(&["INSERT INTO shop.early VALUES ('more')"]).await;
+    base(&server, &shelf, false).await;
+    server.run(&table("late").each_ref().map(String::as_str)).await;
+    let to = next_second().await;
+    following.caught_up().await;
+    following.stop().await;
+    let place = Place::new();
+    let restored = place.restore(&shelf, to).await.expect("restored");
+    assert_eq!(restored.passed_over, []);
+    let on_disk = std::fs::read(place.data().join("shop/early.ibd")).expect("there");
+    assert!(!on_disk.windows(16).any(|part| part == b"kept as a secret"), "it is encrypted still");
+    let restored = Server::on_with(place, &["--plugin-load-add=file_key_management", &named]).await;
+    let notes = restored.rows("SELECT note FROM shop.early UNION ALL SELECT note FROM shop.late").await;
+    assert_eq!(notes.len(), 3);
+
+    // Without the keys nothing is said to be restored.
+    std::fs::remove_file(&file).expect("removed");
+    let error = Place::new().restore(&shelf, to).await.expect_err("nobody can read it").to_string();
+    assert!(error.contains("key"), "{error}");
+}
+
 /// Tables whose data lie elsewhere (`DATA DIRECTORY`), made before the base and behind it: a restore holds them, and touches nothing of
 /// the server that runs.
 #[tokio::test(flavor = "multi_thread")]
@@ -124,6 +167,25 @@ async fn nothing_is_written_to_tables_of_the_server_that_runs() {
     let mut following = Following::of(&server, &shelf);
     server.run(&["CREATE DATABASE shop", &table("early"), "INSERT INTO shop.early VALUES (1)"]).await;
     following.next().await;
+    // The agent is root, and may read everything; it may write to nothing of another user.
+    if server::is_root() {
+        let place = server.path().join("data/shop/early.isl");
+        let said = |problems: &[crate::database::Problem]| {
+            problems
+                .iter()
+                .map(|problem| format!("{}: {}", problem.what, problem.remedy))
+                .collect::<Vec<_>>()
+                .join("; ")
+        };
+        let found = said(&mariadb(&server).problems(&context()).await.expect("asked"));
+        assert!(
+            found.contains("the table shop/early") && found.contains(&format!("rw {}", place.display())),
+            "{found}"
+        );
+        let allowed = engine::Program::new("setfacl").args(["-m", "u:root:rw"]).arg(&place);
+        Programs::of_system().run(&allowed).await.expect("allowed");
+        assert_eq!(said(&mariadb(&server).problems(&context()).await.expect("asked")), "");
+    }
     base(&server, &shelf, true).await;
     server.run(&["INSERT INTO shop.early VALUES (2)", &table("late"), "INSERT INTO shop.late VALUES (3)"]).await;
     let to = next_second().await;

@@ -99,8 +99,13 @@ impl Server {
 
     /// A server on what was restored.
     pub(crate) async fn on(place: super::Place) -> Self {
-        let mut server =
-            Self { folder: place.0, options: vec!["--skip-log-bin".to_owned()], running: None, _empty: None };
+        Self::on_with(place, &[]).await
+    }
+
+    /// The same, with these options beside.
+    pub(crate) async fn on_with(place: super::Place, options: &[&str]) -> Self {
+        let options = ["--skip-log-bin"].iter().chain(options).map(ToString::to_string).collect();
+        let mut server = Self { folder: place.0, options, running: None, _empty: None };
         server.start().await;
         server
     }
