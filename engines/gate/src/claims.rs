@@ -1,17 +1,18 @@
 //! Fields by which a request would say who its client is, how it came, or what it asked for before somebody rewrote it.
 //!
 //! Programs believe such fields because a proxy in front sets them, and a proxy that lets one through lets anybody be anybody. The gate
-//! says anew what it knows itself, and drops all the others by families, whether or not a program behind is known to read them:
+//! says anew what it knows itself, and drops these names and families, whether or not a program behind is known to read them:
 //! - addresses: Forwarded (RFC 7239), `X-Forwarded-*`, `X-Real-*`, `X-Client-IP`… (`WordPress` plugins, Laravel, Symfony, Rails, Django,
 //!   Spring, Tomcat's `RemoteIpValve`), `WL-Proxy-*` and `$WS*` (plug-ins of `WebLogic` and `WebSphere`), and those of networks in
 //!   front: Cloudflare, Akamai, Fastly, Fly, Azure, `CloudFront`, App Engine, Imperva, Sucuri, Vercel, Netlify, Alibaba, `DigitalOcean`;
 //! - TLS and certificates of clients: `Client-Cert` (RFC 9440), `X-SSL-*`, `X-ARR-*` (IIS), `Front-End-Https`, `X-Amzn-Mtls-*`;
-//! - names of users that a proxy has authenticated: `Remote-*`, `X-Remote-*`, `X-WEBAUTH-*`, `X-Auth-Request-*`, `OIDC-*`, `Shib-*`,
-//!   `X-MS-CLIENT-PRINCIPAL*`, `X-Amzn-Oidc-*`, `X-Goog-*`;
-//! - hosts, schemes and paths before a rewrite: `X-Host`, `X-Scheme`, `X-Original-*`, `X-Rewrite-*`, `X-Script-Name`.
+//! - names of users that a proxy has authenticated: `Remote-*`, `X-Remote-*`, `X-WEBAUTH-*`, `X-Auth-Request-*`, `X-authentik-*`,
+//!   `X-User`, `X-User-Id`, `X-Auth-Username`, `OIDC-*`, `Shib-*`, `X-MS-CLIENT-PRINCIPAL*`, `X-Amzn-Oidc-*`, `X-Goog-*`, and those of
+//!   Kong and WSO2;
+//! - hosts, schemes and paths before a rewrite: `X-Host`, `X-Scheme`, `X-Original-*`, `X-Rewrite-*`, `X-Override-URL`, `X-Script-Name`.
 //!
 //! What a client proves itself by stays: `Authorization`, `Cookie`, and keys that an application gives out (`X-API-Key`,
-//! `X-Auth-Token`, `X-CSRF-Token`).
+//! `X-Auth-Token`, `X-CSRF-Token`); so does `X-Auth-User`, which `OpenStack` takes with `X-Auth-Key`.
 
 use std::cmp::Ordering;
 
@@ -30,6 +31,7 @@ const CLAIMS: &[&str] = &[
     "cloudfront-*",
     "coming-from",
     "do-connecting-ip",
+    "ec-client-ip",
     "fastly-*",
     "fly-*",
     "forwarded*",
@@ -58,20 +60,37 @@ const CLAIMS: &[&str] = &[
     "x-amzn-mtls-*",
     "x-amzn-oidc-*",
     "x-amzn-tls-*",
+    "x-anonymous-consumer",
     "x-apigateway-api-userinfo",
     "x-appengine-*",
     "x-arr-*",
+    "x-auth-email",
+    "x-auth-group*",
+    "x-auth-name",
+    "x-auth-preferred-username",
     "x-auth-request-*",
+    "x-auth-role*",
+    "x-auth-user-*",
+    "x-auth-userid",
+    "x-auth-username",
+    "x-authelia-*",
     "x-authenticated-*",
+    "x-authentik-*",
     "x-azure-*",
+    "x-cdn-client-ip",
+    "x-cdn-real-ip",
+    "x-cdn-src-ip",
+    "x-cert",
     "x-cert-*",
     "x-client-addr*",
     "x-client-cert*",
     "x-client-dn",
     "x-client-host",
+    "x-client-i-dn",
     "x-client-ip*",
     "x-client-port",
     "x-client-proto*",
+    "x-client-s-dn",
     "x-client-scheme",
     "x-client-ssl*",
     "x-client-tls*",
@@ -80,10 +99,13 @@ const CLAIMS: &[&str] = &[
     "x-clientip",
     "x-cluster-client-ip",
     "x-coming-from",
+    "x-connecting-ip",
     "x-consumer-*",
-    "x-credential-identifier",
+    "x-credential-*",
+    "x-edge-client-ip",
     "x-endpoint-api-userinfo",
     "x-envoy-*",
+    "x-forward-*",
     "x-forwarded*",
     "x-goog-authenticated-user-*",
     "x-goog-iap-*",
@@ -92,8 +114,11 @@ const CLAIMS: &[&str] = &[
     "x-http-destinationurl",
     "x-http-host-override",
     "x-https",
+    "x-iap-*",
     "x-incap-*",
     "x-ip",
+    "x-jwt-assertion",
+    "x-kong-*",
     "x-ms-client-principal*",
     "x-ms-token-*",
     "x-mtls-*",
@@ -102,6 +127,7 @@ const CLAIMS: &[&str] = &[
     "x-original-*",
     "x-originally-forwarded-for",
     "x-originating-*",
+    "x-override-url",
     "x-peer-ip",
     "x-pomerium-*",
     "x-proto",
@@ -115,12 +141,24 @@ const CLAIMS: &[&str] = &[
     "x-source-ip",
     "x-ssl",
     "x-ssl-*",
+    "x-sso-*",
+    "x-subject-dn",
     "x-sucuri-*",
+    "x-tailscale-*",
     "x-tls-*",
     "x-true-client-ip",
     "x-true-ip",
     "x-url-scheme",
+    "x-user",
+    "x-user-dn",
+    "x-user-email",
+    "x-user-group*",
+    "x-user-id",
+    "x-user-name",
+    "x-user-role*",
+    "x-userid",
     "x-userinfo",
+    "x-username",
     "x-vercel-*",
     "x-vouch-*",
     "x-webauth-*",
@@ -183,7 +221,13 @@ mod tests {
             X-Goog-Authenticated-User-Email X-Goog-IAP-JWT-Assertion X-Endpoint-API-UserInfo X-Apigateway-Api-Userinfo Client-Cert \
             Client-Cert-Chain SSL-Client-Cert Ssl-Client-Verify X-SSL-Client-Cert X-SSL-Client-Verify X-SSL-Client-DN X-SSL-Client-S-DN \
             X-SSL-Cert X-SSL-Cipher X-Client-Cert X-Client-Verify X-Client-Verified X-Client-DN X-ClientCert X-ARR-ClientCert X-ARR-SSL \
-            X-ARR-LOG-ID X-TLS-Version X-Mtls-Subject X-Client-Proto X-Client-SSL X-Client-Port X-Client-Host";
+            X-ARR-LOG-ID X-TLS-Version X-Mtls-Subject X-Client-Proto X-Client-SSL X-Client-Port X-Client-Host \
+            X-authentik-username X-authentik-groups X-authentik-jwt X-Authelia-User X-Auth-Username X-Auth-Userid X-Auth-User-Id \
+            X-Auth-Email X-Auth-Groups X-Auth-Name X-Auth-Roles X-Auth-Preferred-Username X-Anonymous-Consumer X-Credential-Username \
+            X-IAP-User X-SSO-User X-User X-Username X-Userid X-User-Id X-User-Name X-User-Email X-User-Roles X-User-Groups X-User-DN \
+            X-Client-S-DN X-Client-I-DN X-Forward-For X-Forward-Proto X-Connecting-IP X-Cdn-Src-Ip X-Cdn-Real-Ip X-Cdn-Client-Ip \
+            X-Edge-Client-IP EC-Client-IP X-Override-URL X-Kong-Upstream-Latency X-JWT-Assertion X-Subject-DN X-Cert \
+            X-Tailscale-User X-WebAuth-Email";
         let stems = CLAIMS.iter().map(|entry| stem(entry).to_owned());
         let families = CLAIMS.iter().filter(|entry| entry.ends_with('*')).map(|entry| format!("{}X", stem(entry)));
         for name in named.split_whitespace().map(ToOwned::to_owned).chain(stems).chain(families) {
@@ -201,6 +245,7 @@ mod tests {
             X-Auth-Token X-Auth-Key X-Auth-User X-API-Key X-Client-Version X-Client-Info X-Client-Data X-HTTP-Method-Override \
             X-Request-ID X-Correlation-ID Traceparent X-Amzn-Trace-Id X-Cloud-Trace-Context X-Hub-Signature-256 X-GitHub-Event \
             X-Livewire X-Inertia HX-Request Stripe-Signature Client Idempotency-Key CDN-Loop Via X-Hostname X-Schemes X-Sslx Destination \
+            X-User-Agent X-Userland X-Forwards X-CDN-Secret X-Certificate-Pin X-Connection-Id \
             DNT Priority Save-Data Upgrade-Insecure-Requests X-Do-Not-Track Translate X"
             .split_whitespace()
         {

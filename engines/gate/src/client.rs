@@ -172,6 +172,10 @@ impl Answering<'_> {
         }
         let site = match named {
             None => return self.refuse(client, None, Refusal::UnknownSite).await,
+            // Closed it is under each of its names.
+            Some(Named::Redirect(site)) if !site.lets_in(self.visitor.address) => {
+                return self.say(client, Some(site), OwnReply::of(403)).await;
+            }
             Some(Named::Redirect(site)) => {
                 let to = url_of(&plan, site, &request.target);
                 return self.redirect(client, site, to, true).await;

@@ -174,8 +174,9 @@ fn served(served: &Value) -> Vec<String> {
         let problem = text(certificate, "problem");
         let ends = match certificate.get("days_left").and_then(Value::as_i64) {
             None => problem.to_owned(),
-            Some(days @ ..=-1) => format!("{} days over", -days),
-            Some(days) => format!("{days} days left"),
+            Some(-1) => "less than a day over".to_owned(),
+            Some(days @ ..=-2) => format!("{} over", in_days(-days - 1)),
+            Some(days) => format!("{} left", in_days(days)),
         };
         let wrong = if problem.is_empty() || ends == problem {
             String::new()
@@ -197,6 +198,10 @@ fn served(served: &Value) -> Vec<String> {
         lines.push(format!("fields for browsers: all on {all} of {} replies; HSTS {hsts}", all + lacking));
     }
     lines
+}
+
+fn in_days(days: i64) -> String {
+    if days == 1 { "1 day".to_owned() } else { format!("{days} days") }
 }
 
 /// That a site is closed, by what, and whom it lets in all the same.
@@ -239,11 +244,15 @@ fn drain(matches: &ArgMatches, context: &mut dyn CommandContext, method: Method)
     }
     context.line(&match (is_set(&done, "drained"), count(&done, "in_flight")) {
         (false, _) => format!("{upstream} gets requests again."),
+        (true, 0) if is_set(&done, "came_after") => {
+            format!("{upstream} gets no requests any more, and none is under way from this process.")
+        }
         (true, 0) => format!("{upstream} gets no requests any more, and none is under way."),
         (true, under_way) => {
             format!("{upstream} gets no requests any more; {under_way} under way go on: see `garant gate status`.")
         }
     });
+    say_of_the_one_before(&done, context);
     Ok(0)
 }
 
@@ -267,7 +276,22 @@ fn upgrade(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8,
 
 fn warn_unless_kept(done: &Value, context: &mut dyn CommandContext) {
     if !is_set(done, "kept") {
-        context.note("it can't be written to the disk of the gate: a restart of the gate forgets it");
+        let beside = if is_set(done, "came_after") {
+            "; nor does a process whose place this one has taken, and which ends still what it had begun, hear of it before"
+        } else {
+            ""
+        };
+        context.note(&format!(
+            "it can't be written to the disk of the gate: until it is, which `garant gate status` shows and which is tried again, a \
+             restart of the gate forgets it{beside}"
+        ));
+    }
+}
+
+/// How soon it holds at a process that ends still what it had begun.
+fn say_of_the_one_before(done: &Value, context: &mut dyn CommandContext) {
+    if is_set(done, "came_after") && is_set(done, "kept") {
+        context.line("A process whose place this one has taken, and which ends still what it had begun, follows within two seconds.");
     }
 }
 
@@ -299,6 +323,7 @@ fn told(
             except.join(", ")
         ),
     });
+    say_of_the_one_before(&done, context);
     Ok(0)
 }
 
@@ -327,11 +352,16 @@ mod tests {
         });
         let expected = [
             "TLS 1.2 or newer: no request yet",
-            "certificate: 2 days over; no browser takes it: it has expired",
+            "certificate: 1 day over; no browser takes it: it has expired",
             "in clear: 1 sent to https, 2 requests",
             "fields for browsers: all on 1 of 3 replies; HSTS not said by the gate",
         ];
         assert_eq!(served(&expired), expected);
+        for (left, said) in [(14, "14 days left"), (1, "1 day left"), (0, "0 days left"), (-1, "less than a day over")]
+        {
+            let good = json!({ "certificate": { "until": 0, "days_left": left, "problem": null } });
+            assert_eq!(served(&good), [format!("certificate: {said}")]);
+        }
         let none = json!({ "certificate": { "until": null, "days_left": null, "problem": "there is none" } });
         assert_eq!(served(&none), ["certificate: there is none"]);
     }

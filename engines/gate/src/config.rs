@@ -322,7 +322,7 @@ fn finding(name: &str) -> Option<FindingId> {
 impl Section for Observe {
     const ABOUT: &'static str = "\
 What the real requests of a site are evidence of: a minute is down of which more has failed (answered 5xx, or cut off) than is named here; \
-one without requests is what the checks of upstreams say.";
+one without requests is what the checks of upstreams say, and down where nobody gets in for want of a certificate.";
     const EXAMPLE: &'static str = "";
 
     fn read(table: &mut Table<'_>) -> Option<Self> {

@@ -1,11 +1,14 @@
 //! What people have decided by commands, kept on the disk: which sites are closed, which upstreams are drained.
 //!
-//! A decision is in effect at once, then on the disk, then in the journal. What can't be written is in effect all the same, and said.
+//! A decision is in effect at once, then on the disk, then in the journal. What can't be written is in effect all the same, and said, and
+//! is written once there is room. The files are also how a gate whose place another one has taken hears of what is decided: it reads them,
+//! and never writes.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use event::Time;
 use serde::Serialize;
@@ -18,36 +21,76 @@ const CLOSED_FILE: &str = "closed.json";
 /// Where it is kept which upstreams are drained.
 const DRAINED_FILE: &str = "drained.json";
 
-/// The files of the decisions.
-#[derive(Clone, Debug)]
+/// The decisions with their files.
+#[derive(Debug)]
 pub(crate) struct Decisions {
-    dir: PathBuf,
+    /// Sites that are closed.
+    pub(crate) closed: Kept<BTreeMap<String, Closing>>,
+    /// Upstreams that are drained, and since when.
+    pub(crate) drained: Kept<BTreeMap<SocketAddr, Time>>,
 }
 
 impl Decisions {
     /// Those in this directory.
-    pub(crate) const fn in_dir(dir: PathBuf) -> Self {
-        Self { dir }
+    pub(crate) fn in_dir(dir: &Path) -> Self {
+        Self { closed: Kept::at(dir.join(CLOSED_FILE)), drained: Kept::at(dir.join(DRAINED_FILE)) }
+    }
+}
+
+/// Decisions of one kind, and their file.
+#[derive(Debug)]
+pub(crate) struct Kept<T> {
+    path: PathBuf,
+    known: Mutex<Known<T>>,
+}
+
+/// What is known of a file.
+#[derive(Debug)]
+struct Known<T> {
+    /// What it held when it was read or written last.
+    held: Option<T>,
+    /// Why what was to be written last is not in it.
+    fault: Option<String>,
+}
+
+impl<T: Serialize + DeserializeOwned + Default + Clone + PartialEq + Send + 'static> Kept<T> {
+    const fn at(path: PathBuf) -> Self {
+        Self { path, known: Mutex::new(Known { held: None, fault: None }) }
     }
 
-    /// Sites that were closed when the gate ran last; why that is not known.
-    pub(crate) async fn closed(&self) -> Result<BTreeMap<String, Closing>, String> {
-        read(self.dir.join(CLOSED_FILE)).await
+    fn known(&self) -> MutexGuard<'_, Known<T>> {
+        // Nothing that can panic runs under this lock.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps them; whether that was possible.
-    pub(crate) async fn keep_closed(&self, closed: BTreeMap<String, Closing>) -> bool {
-        write(self.dir.join(CLOSED_FILE), closed).await
+    /// What the file holds; nothing, where there is none. Why that is not known.
+    pub(crate) async fn read(&self) -> Result<T, String> {
+        let read: T = read(self.path.clone()).await?;
+        self.known().held = Some(read.clone());
+        Ok(read)
     }
 
-    /// Upstreams that were drained when the gate ran last; why that is not known.
-    pub(crate) async fn drained(&self) -> Result<BTreeMap<SocketAddr, Time>, String> {
-        read(self.dir.join(DRAINED_FILE)).await
+    /// What the file holds, where that is something else than when it was read or written last.
+    pub(crate) async fn read_again(&self) -> Option<T> {
+        let before = self.known().held.clone();
+        // One that can't be read changes nothing: it is read again.
+        self.read().await.ok().filter(|read| before.as_ref() != Some(read))
     }
 
-    /// Keeps them; whether that was possible.
-    pub(crate) async fn keep_drained(&self, drained: BTreeMap<SocketAddr, Time>) -> bool {
-        write(self.dir.join(DRAINED_FILE), drained).await
+    /// Keeps what was decided; whether that was possible.
+    pub(crate) async fn keep(&self, decided: T) -> bool {
+        let written = write(self.path.clone(), decided.clone()).await;
+        let mut known = self.known();
+        known.fault = written.as_ref().err().map(ToString::to_string);
+        if written.is_ok() {
+            known.held = Some(decided);
+        }
+        written.is_ok()
+    }
+
+    /// The file and why it does not hold what was decided last, where it does not.
+    pub(crate) fn fault(&self) -> Option<String> {
+        self.known().fault.as_ref().map(|fault| format!("{} can't be written ({fault})", self.path.display()))
     }
 }
 
@@ -61,10 +104,10 @@ async fn read<T: DeserializeOwned + Default + Send + 'static>(path: PathBuf) -> 
     read.map_err(io::Error::other).and_then(|read| read).map_err(|error| format!("{said} can't be read ({error})"))
 }
 
-async fn write<T: Serialize + Send + 'static>(path: PathBuf, value: T) -> bool {
+async fn write<T: Serialize + Send + 'static>(path: PathBuf, value: T) -> io::Result<()> {
     let written = tokio::task::spawn_blocking(move || {
         let text = serde_json::to_vec(&value).map_err(io::Error::other)?;
         store::write_whole(&path, &text, 0o600).map_err(io::Error::other)
     });
-    matches!(written.await, Ok(Ok(())))
+    written.await.map_err(io::Error::other)?
 }

@@ -52,13 +52,18 @@ pub(crate) fn wish(call: &Call) -> Result<Wish, Reply> {
             if order.except.len() > EXCEPT_MAX {
                 return Err(Reply::error(413, "more ranges than a closed site may let in"));
             }
-            Ok(Wish::Close { site: (*site).to_owned(), except: order.except })
+            Ok(Wish::Close { site: domain(site), except: order.except })
         }
-        (Method::Delete, ["closed", site]) => Ok(Wish::Open { site: (*site).to_owned() }),
+        (Method::Delete, ["closed", site]) => Ok(Wish::Open { site: domain(site) }),
         (Method::Post, ["drained", upstream]) => Ok(Wish::Drain { upstream: address(upstream)? }),
         (Method::Delete, ["drained", upstream]) => Ok(Wish::Resume { upstream: address(upstream)? }),
         _ => Err(Reply::error(404, "the gate knows nothing of that name")),
     }
+}
+
+/// A domain as the policy has it: names have no case.
+fn domain(text: &str) -> String {
+    text.to_ascii_lowercase()
 }
 
 fn address(text: &str) -> Result<SocketAddr, Reply> {

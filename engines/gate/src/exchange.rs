@@ -287,7 +287,7 @@ impl Exchange<'_> {
     }
 
     fn outlives_its_client(&self) -> bool {
-        self.request.version != Version::Http2 && !self.request.is_idempotent() && !self.request.upgrades
+        self.request.version != Version::Http2 && !self.request.is_idempotent()
     }
 
     /// Why a request has nobody to answer any more: its client has given it up, or is let in no more.

@@ -246,9 +246,10 @@ impl Request {
         self.version.has_chunks() && self.fields.has_element(Name::Te, "trailers")
     }
 
-    /// Whether sending it twice is the same as sending it once (RFC 9110, section 9.2.2).
+    /// Whether sending it twice is the same as sending it once (RFC 9110, section 9.2.2). The handshake of a WebSocket is a GET: what
+    /// comes of it begins with the reply.
     pub(crate) fn is_idempotent(&self) -> bool {
-        matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE") && !self.upgrades
+        matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE")
     }
 }
 

@@ -2,8 +2,8 @@
 //! was really served.
 //!
 //! A minute in which more than the share that the policy names has failed is down, for those whose requests these were. One without
-//! requests is what the checks of upstreams say. Beside that, requests are counted ([`Counting`]). No address, no path and no host is in
-//! any of it.
+//! requests is what the checks of upstreams say, but for a site that nobody gets into for want of a certificate. Beside that, requests are
+//! counted ([`Counting`]). No address, no path and no host is in any of it.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use event::{Ppb, Span, Time};
 use crate::counting::Counting;
 use crate::plan::Site;
 use crate::served::Served;
-use crate::settings::Observe;
+use crate::settings::{self, Observe};
 use crate::tls::Shown;
 
 /// The certificate ends soon, or browsers do not take it.
@@ -116,6 +116,12 @@ fn ends_soon(shown: Option<&Shown>, now: Time) -> bool {
     }
 }
 
+/// Whether nobody gets into a site: it sends everybody on to TLS, and has no certificate there that browsers take.
+fn lets_nobody_in(settings: &settings::Site, shown: Option<&Shown>) -> bool {
+    let is_closed = matches!(shown, Some(Shown::Nothing | Shown::Wrong { lets_in: false, .. }));
+    is_closed && settings.speaks_tls() && settings.redirect_to_https
+}
+
 impl Observed {
     /// A turn: every few seconds. What is to be journaled, with the site. `counts_all` says whether no other gate answers requests of
     /// these sites on this host: else no count is one of all of them.
@@ -195,7 +201,8 @@ impl OfSite {
         let counts = Counts::of(&site.served);
         let Counts { answered, failed, old_tls, clear, bare } = counts.since(self.before);
         let asked = answered + failed;
-        let is_up = site.groups().all(|(_, group)| group.upstreams.iter().any(|upstream| upstream.is_usable()));
+        let is_up = site.groups().all(|(_, group)| group.upstreams.iter().any(|upstream| upstream.is_usable()))
+            && !lets_nobody_in(&site.settings, shown);
         let state = state_of(asked, failed, self.observe.failing_above, is_up);
         let open = [ends_soon(shown, now), old_tls > 0, clear > 0 && site.settings.speaks_tls(), bare > 0];
         // What fails is told at once; that it is over, at the end of a minute without it.
@@ -248,7 +255,7 @@ mod tests {
         let good = |days: i64| Shown::Good { from: day(0), until: day(days) };
         assert!(!ends_soon(Some(&good(90)), day(70)) && ends_soon(Some(&good(90)), day(77)));
         assert!(!ends_soon(Some(&good(8)), day(5)) && ends_soon(Some(&good(8)), day(7)), "a short one");
-        let wrong = Shown::Wrong { why: String::new(), until: Some(day(90)) };
+        let wrong = Shown::Wrong { why: String::new(), until: Some(day(90)), lets_in: false };
         assert!(ends_soon(Some(&wrong), day(0)) && !ends_soon(None, day(0)));
     }
 
@@ -266,9 +273,21 @@ mod tests {
 
     /// Turns every five seconds.
     fn turns(observed: &mut Observed, plan: &Plan, revision: &str, from: i64, to: i64) -> Vec<Stated> {
+        turns_with(observed, plan, revision, &BTreeMap::new(), from, to)
+    }
+
+    /// The same with certificates.
+    fn turns_with(
+        observed: &mut Observed,
+        plan: &Plan,
+        revision: &str,
+        shown: &BTreeMap<String, Shown>,
+        from: i64,
+        to: i64,
+    ) -> Vec<Stated> {
         let turn = |second: i64| {
             let sites = plan.sites.iter().map(AsRef::as_ref);
-            observed.turn(sites, revision, &BTreeMap::new(), at(second), true)
+            observed.turn(sites, revision, shown, at(second), true)
         };
         (from..=to).step_by(5).flat_map(turn).map(|(_, stated)| stated).collect()
     }
@@ -311,6 +330,39 @@ mod tests {
         // A site that comes later is new to this process, whatever else it was counted for.
         let later = turns(&mut Observed { has_begun: true, ..Observed::default() }, &plan, "one", 0, 0);
         assert!(later[0].said.found.iter().all(|found| !found.open));
+    }
+
+    /// A site that sends everybody to TLS and has no certificate there that browsers take is down in a minute in which nobody was
+    /// answered; not where it takes requests in clear, nor where a name alone is missing that leads to it.
+    #[test]
+    fn a_site_without_a_certificate_lets_nobody_in() {
+        let wrong = |lets_in| Shown::Wrong { why: String::new(), until: Some(at(0)), lets_in };
+        let good = Shown::Good { from: at(0), until: at(8_000_000) };
+        for (shown, speaks_tls, redirects, answered, down) in [
+            (Shown::Nothing, true, true, false, true),
+            (wrong(false), true, true, false, true),
+            (wrong(true), true, true, false, false),
+            (good, true, true, false, false),
+            (Shown::Nothing, true, true, true, false),
+            (Shown::Nothing, true, false, false, false),
+            (Shown::Nothing, false, true, false, false),
+        ] {
+            let mut desired = Config::of_one_site();
+            let (service, probe) = ("shop".parse().expect("a name"), "edge".parse().expect("a name"));
+            let site = &mut desired.sites[0];
+            site.observe = Some(Observe { service, probe, failing_above: Ppb::new(10_000_000) });
+            (site.acme, site.certificate, site.redirect_to_https) = (speaks_tls, None, redirects);
+            let shown = BTreeMap::from([(site.domain.clone(), shown)]);
+            let plan = Plan::of(&desired, &Plan::default(), &mut Vec::new());
+            let mut observed = Observed::default();
+            if answered {
+                plan.sites[0].served.answered.add();
+            }
+            let first = turns_with(&mut observed, &plan, "one", &shown, 0, 0);
+            let state = first[0].said.changed.as_ref().map(|changed| changed.state);
+            let expected = if down { State::Down } else { State::Up };
+            assert_eq!(state, Some(expected), "{shown:?} {speaks_tls} {redirects} {answered}");
+        }
     }
 
     /// Another probe counts from then on, and what was counted for the one before is told.

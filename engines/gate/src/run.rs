@@ -2,6 +2,9 @@
 //!
 //! What a reload, a failed attempt and a dead server must not cost is kept in [`Shared`]: listeners, health, what is closed. An
 //! attempt of the engine only starts the threads and changes what they read.
+//!
+//! Once another gate has taken its place it still follows who is let in, for those that it has: by the desired state and by the files of
+//! what people have decided, which the other one writes.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -53,6 +56,8 @@ const TICKS_OF_LOOK: u64 = 50;
 const DESCRIPTORS_KEPT: u64 = 512;
 /// What a gate takes to end beside the time that it leaves its connections.
 const PREDECESSOR_ENDS_WITHIN: Span = Span::from_secs(10);
+/// What a command is told that has come to a gate whose place another one has taken meanwhile.
+const REPLACED: &str = "another process has taken the place of this one just now: ask again";
 /// Where it is kept how long certificates have been good.
 const RAMP_FILE: &str = "hsts.json";
 
@@ -77,7 +82,7 @@ struct Kept {
 impl GateEngine {
     /// The engine, with a directory for what it keeps.
     pub fn new(desired: DesiredState, state: PathBuf) -> Self {
-        let (decisions, succession) = (Decisions::in_dir(state.clone()), Arc::default());
+        let (decisions, succession) = (Decisions::in_dir(&state), Arc::default());
         let (orders, figures) = (Orders::default(), Arc::default());
         Self { desired, state, decisions, succession, orders, figures, kept: OnceLock::new() }
     }
@@ -171,16 +176,25 @@ impl GateEngine {
                     attempt.say_all().await?;
                     self.succession.has_said.send_replace(times);
                 }
-                () = desired.changed(), if !is_going => {
-                    let next = desired.current::<Desired>()?;
-                    if !attempt.takes_bans_alone(next.as_ref()) {
-                        attempt.take(next).await;
-                        threads.be(attempt.threads())?;
+                () = desired.changed() => match desired.current::<Desired>() {
+                    Ok(next) if is_going => attempt.take_who_is_let_in(next).await,
+                    Err(error) if is_going => tracing::error!(
+                        %error,
+                        "what is desired now is not understood by this process, which is replaced: who is in it still is let in by what \
+                         was desired before"
+                    ),
+                    next => {
+                        let next = next?;
+                        if !attempt.takes_bans_alone(next.as_ref()) {
+                            attempt.take(next).await;
+                            threads.be(attempt.threads())?;
+                        }
                     }
-                }
+                },
                 Some((wish, answer)) = orders.recv() => {
+                    let reply = if is_going { Reply::error(503, REPLACED) } else { attempt.answer(wish).await };
                     // A command that has gone away needs no answer.
-                    drop(answer.send(attempt.answer(wish).await));
+                    drop(answer.send(reply));
                 }
                 Some(news) = news.recv() => attempt.journal(news).await?,
                 _ = ticks.tick() => {
@@ -192,9 +206,13 @@ impl GateEngine {
                     if tick.is_multiple_of(TICKS_OF_SECOND) {
                         context.progress.tick();
                         attempt.pass_time();
+                        if is_going {
+                            attempt.follow_decisions_of_successor().await;
+                        }
                     }
                     if tick.is_multiple_of(TICKS_OF_TURN) && !is_going {
                         attempt.observe().await?;
+                        attempt.keep_again().await;
                     }
                     if tick.is_multiple_of(TICKS_OF_MINUTE) {
                         attempt.journal_refusals().await?;
@@ -343,23 +361,7 @@ impl Attempt<'_> {
         {
             tracing::warn!("{bounded}");
         }
-        let shared = &self.kept.shared;
-        let before = Arc::clone(&shared.plan.borrow());
-        let (plan, problems) = match &desired {
-            None => (Plan::default(), Vec::new()),
-            Some(desired) => {
-                let desired = desired.clone();
-                let made = tokio::task::spawn_blocking(move || {
-                    let mut problems = Vec::new();
-                    (Plan::of(&desired, &before, &mut problems), problems)
-                });
-                match made.await {
-                    Ok(made) => made,
-                    // The process is about to end.
-                    Err(_) => return,
-                }
-            }
-        };
+        let Some((plan, problems)) = self.plan_of(desired.as_ref()).await else { return };
         self.say("files", problems);
         self.desired = desired;
         self.follow_bans();
@@ -378,6 +380,77 @@ impl Attempt<'_> {
         self.look_at_certificates().await;
         // Last: whoever comes first finds the sites there.
         self.listen();
+    }
+
+    /// The plan for a desired state, and what can't be read for it; `None` where the process is about to end.
+    async fn plan_of(&self, desired: Option<&Desired>) -> Option<(Plan, Vec<String>)> {
+        let Some(desired) = desired.cloned() else { return Some((Plan::default(), Vec::new())) };
+        let before = Arc::clone(&self.kept.shared.plan.borrow());
+        let made = tokio::task::spawn_blocking(move || {
+            let mut problems = Vec::new();
+            (Plan::of(&desired, &before, &mut problems), problems)
+        });
+        made.await.ok()
+    }
+
+    /// Follows another desired state in who is let in and where requests go, and in nothing else: another gate serves.
+    async fn take_who_is_let_in(&mut self, desired: Option<Desired>) {
+        let Some((plan, _problems)) = self.plan_of(desired.as_ref()).await else { return };
+        self.desired = desired;
+        self.follow_bans();
+        let plan = Arc::new(plan);
+        self.drain_as_decided(&plan);
+        self.checks = checks::begin(&plan, &self.kept.shared, self.context.random.as_ref());
+        self.kept.shared.plan.send_replace(plan);
+        self.kept.shared.rule();
+    }
+
+    /// Follows what people have decided since another gate has taken the place of this one.
+    async fn follow_decisions_of_successor(&self) {
+        let shared = &self.kept.shared;
+        let plan = Arc::clone(&shared.plan.borrow());
+        if let Some(closed) = self.decisions.closed.read_again().await {
+            for site in &plan.sites {
+                site.close(closed.get(&site.settings.domain).cloned());
+            }
+            shared.rule();
+        }
+        if let Some(drained) = self.decisions.drained.read_again().await {
+            *shared.drained() = drained;
+            self.drain_as_decided(&plan);
+        }
+    }
+
+    /// Keeps what was decided and could not be written, and says it until it is.
+    async fn keep_again(&mut self) {
+        let shared = &self.kept.shared;
+        let plan = Arc::clone(&shared.plan.borrow());
+        // Without a desired state nobody has said yet which sites there are.
+        if plan.gate.is_none() {
+            return;
+        }
+        if self.decisions.closed.fault().is_some() {
+            _ = self.decisions.closed.keep(plan.closed()).await;
+        }
+        if self.decisions.drained.fault().is_some() {
+            let drained = shared.drained().clone();
+            _ = self.decisions.drained.keep(drained).await;
+        }
+        self.say_what_is_not_kept();
+    }
+
+    fn say_what_is_not_kept(&mut self) {
+        let beside = if self.succession.came_after() {
+            ", and a process whose place it has taken does not hear of it"
+        } else {
+            ""
+        };
+        let said = |fault: String, what: &str| {
+            format!("{fault}: a restart of the gate forgets {what} by commands{beside}; it is tried again")
+        };
+        let closed = self.decisions.closed.fault().map(|fault| said(fault, "which sites are closed"));
+        let drained = self.decisions.drained.fault().map(|fault| said(fault, "which upstreams are drained"));
+        self.say("decisions", closed.into_iter().chain(drained).collect());
     }
 
     /// Keeps what is wrong about one thing, and says it once.
@@ -665,12 +738,18 @@ impl Attempt<'_> {
         };
         site.close(closing);
         self.kept.shared.rule();
-        let is_kept = self.decisions.keep_closed(plan.closed()).await;
+        let is_kept = self.decisions.closed.keep(plan.closed()).await;
+        self.say_what_is_not_kept();
         if let Err(error) = self.context.recorder.record(&event).await {
             tracing::error!(%error, "it is not in the journal that a site was closed or opened");
         }
         Reply::json(&json!({
-            "site": domain, "closed": event.closed, "except": event.except, "closed_by_policy": site.settings.closed, "kept": is_kept
+            "site": domain,
+            "closed": event.closed,
+            "except": event.except,
+            "closed_by_policy": site.settings.closed,
+            "kept": is_kept,
+            "came_after": self.succession.came_after(),
         }))
     }
 
@@ -692,14 +771,19 @@ impl Attempt<'_> {
         };
         plan.drain(&drained);
         let in_flight: u32 = plan.upstreams().filter(|it| it.address == upstream).map(|it| it.in_flight()).sum();
-        let is_kept = self.decisions.keep_drained(drained).await;
+        let is_kept = self.decisions.drained.keep(drained).await;
+        self.say_what_is_not_kept();
         let event = UpstreamDrained { upstream: upstream.to_string(), drained: is_drained };
         if let Err(error) = self.context.recorder.record(&event).await {
             tracing::error!(%error, "it is not in the journal that an upstream is drained, or no longer");
         }
-        Reply::json(
-            &json!({ "upstream": event.upstream, "drained": is_drained, "in_flight": in_flight, "kept": is_kept }),
-        )
+        Reply::json(&json!({
+            "upstream": event.upstream,
+            "drained": is_drained,
+            "in_flight": in_flight,
+            "kept": is_kept,
+            "came_after": self.succession.came_after(),
+        }))
     }
 
     /// Has a plan follow what people have decided by commands. What was decided before this gate ran is told by the one before, or is
@@ -708,10 +792,18 @@ impl Attempt<'_> {
         let shared = Arc::clone(&self.kept.shared);
         if shared.plan.borrow().sites.is_empty() && !plan.sites.is_empty() {
             let known = self.succession.take_known();
-            let (closed, drained) = match &known {
-                Some(known) => (Ok(known.closed.clone()), Ok(known.drained.clone())),
-                None => (self.decisions.closed().await, self.decisions.drained().await),
-            };
+            let (mut closed, mut drained) = (self.decisions.closed.read().await, self.decisions.drained.read().await);
+            if let Some(known) = &known {
+                // What the gate before could not write is written now, or said.
+                if closed.as_ref() != Ok(&known.closed) {
+                    _ = self.decisions.closed.keep(known.closed.clone()).await;
+                }
+                if drained.as_ref() != Ok(&known.drained) {
+                    _ = self.decisions.drained.keep(known.drained.clone()).await;
+                }
+                self.say_what_is_not_kept();
+                (closed, drained) = (Ok(known.closed.clone()), Ok(known.drained.clone()));
+            }
             self.close_as_decided(plan, closed);
             match drained {
                 Ok(drained) => *shared.drained() = drained,
@@ -724,12 +816,13 @@ impl Attempt<'_> {
                 known.tell(plan, self.context.clock.now());
             }
         }
-        let drained = {
-            let mut drained = shared.drained();
-            // What the policy does not name any more is another machine when it comes back.
-            drained.retain(|address, _| plan.sites.is_empty() || plan.upstreams().any(|it| it.address == *address));
-            drained.clone()
-        };
+        self.drain_as_decided(plan);
+    }
+
+    fn drain_as_decided(&self, plan: &Plan) {
+        let mut drained = self.kept.shared.drained();
+        // What the policy does not name any more is another machine when it comes back.
+        drained.retain(|address, _| plan.sites.is_empty() || plan.upstreams().any(|it| it.address == *address));
         plan.drain(&drained);
     }
 

@@ -73,8 +73,8 @@ pub(crate) enum Shown {
     Nothing,
     /// They take it until then, whoever has signed it.
     Good { from: Time, until: Time },
-    /// They do not, for this reason, whenever it ends.
-    Wrong { why: String, until: Option<Time> },
+    /// They do not, for this reason, whenever it ends. Under the domain of the site they may take it all the same: `lets_in`.
+    Wrong { why: String, until: Option<Time>, lets_in: bool },
 }
 
 impl Shown {
@@ -232,15 +232,18 @@ impl Loaded {
     /// What browsers make of it.
     pub(crate) fn shown(&self, now: Time) -> Shown {
         let Some((from, until)) = self.validity else {
-            return Shown::Wrong { why: "nothing can be read of it".to_owned(), until: None };
+            return Shown::Wrong { why: "nothing can be read of it".to_owned(), until: None, lets_in: false };
         };
-        let why = match () {
-            () if now < from => format!("it is valid from {} on", from.to_rfc3339()),
-            () if now > until => format!("it has expired on {}", until.to_rfc3339()),
-            () if !self.lacks.is_empty() => format!("it is not for {}", self.lacks.join(", ")),
+        let (why, lets_in) = match () {
+            () if now < from => (format!("it is valid from {} on", from.to_rfc3339()), false),
+            () if now > until => (format!("it has expired on {}", until.to_rfc3339()), false),
+            // The domain is the last of the names, those that lead to it come before.
+            () if !self.lacks.is_empty() => {
+                (format!("it is not for {}", self.lacks.join(", ")), self.lacks.last() != self.names.last())
+            }
             () => return Shown::Good { from, until },
         };
-        Shown::Wrong { why, until: Some(until) }
+        Shown::Wrong { why, until: Some(until), lets_in }
     }
 }
 
@@ -289,6 +292,20 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+
+    /// A certificate that lacks a name which leads to the site lets visitors of the site itself in.
+    #[test]
+    fn a_certificate_lets_in_under_the_domain_that_it_is_for() {
+        for (name, lets_in) in [("shop.example", true), ("www.shop.example", false)] {
+            let pair = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+            let (chain, key) = (pair.cert.pem(), pair.signing_key.serialize_pem());
+            let mut site = Config::of_one_site().sites.remove(0);
+            (site.domain, site.redirect_from) = ("shop.example".to_owned(), vec!["www.shop.example".to_owned()]);
+            let loaded = Loaded::of(chain.as_bytes(), key.as_bytes(), site.names()).expect("sound");
+            let shown = loaded.shown(Time::from_secs(1_800_000_000));
+            assert!(matches!(shown, Shown::Wrong { lets_in: said, .. } if said == lets_in), "{name}: {shown:?}");
+        }
+    }
 
     /// ED-1: a certificate that is replaced is read, whatever its files look like; one that is not changed is not read again.
     #[test]

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +40,8 @@ const CONNECT_AGAIN: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long the first line may take.
 const FIRST_LINE: Duration = Duration::from_secs(5);
+/// How often a process whose place another one has taken looks what is desired now.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// How often an attached server hears how the engines are doing.
 const STANDING_EVERY: Duration = Duration::from_secs(10);
 /// Wait before a batch that could not be read or was not acknowledged is tried again.
@@ -50,6 +53,8 @@ pub struct FollowedState {
     current: watch::Sender<Arc<Desired>>,
     /// The current one is not on the disk yet.
     is_unwritten: AtomicBool,
+    /// The file as it was read last for another process that writes it: its inode, and when it was changed.
+    read: Mutex<Option<(u64, i64, i64)>>,
     engines: Mutex<BTreeMap<&'static str, watch::Sender<Option<Arc<RawValue>>>>>,
 }
 
@@ -71,7 +76,13 @@ impl FollowedState {
         // Nobody counts so far: with such a revision, no later one would be followed.
         let desired = if desired.revision > u64::MAX / 2 { Desired::default() } else { desired };
         let current = watch::Sender::new(Arc::new(desired));
-        Ok(Arc::new(Self { path, current, is_unwritten: AtomicBool::new(false), engines: Mutex::default() }))
+        Ok(Arc::new(Self {
+            path,
+            current,
+            is_unwritten: AtomicBool::new(false),
+            read: Mutex::default(),
+            engines: Mutex::default(),
+        }))
     }
 
     /// What one engine is to do, now and after each change.
@@ -101,6 +112,33 @@ impl FollowedState {
             );
         }
         Ok(())
+    }
+
+    /// Follows what the file says, where that is newer: another process, which has taken the place of this one, has it written there.
+    /// Called every second then. One that can't be read or understood changes nothing.
+    fn follow_file(&self) {
+        let Ok(metadata) = std::fs::metadata(&self.path) else { return };
+        let stamp = Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec()));
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if *read == stamp {
+            return;
+        }
+        let Ok(text) = std::fs::read(&self.path) else { return };
+        *read = stamp;
+        let desired = match serde_json::from_slice::<Desired>(&text) {
+            Ok(desired) => desired,
+            Err(error) => {
+                tracing::error!(%error, file = %self.path.display(), "what is desired now can't be understood: what was before is followed");
+                return;
+            }
+        };
+        if self.current.borrow().asks_for(&desired.engines) {
+            return;
+        }
+        for (name, sender) in self.engines.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            sender.send_replace(part(&desired, name));
+        }
+        self.current.send_replace(Arc::new(desired));
     }
 
     /// Writes the current state; what fails is tried again by [`write_again`](Self::write_again).
@@ -195,8 +233,9 @@ impl Link {
         let mut listener = if has_successor() { None } else { Some(self.listener()?) };
         let mut connections = JoinSet::new();
         let mut tick = tokio::time::interval(Duration::from_secs(5));
+        let mut look = tokio::time::interval(FOLLOW_EVERY);
         loop {
-            // The file, the socket and the state belong to the other process, once it asks for them.
+            // The file, the socket and the state belong to the other process, once it asks for them: this one only reads there.
             let is_ours = stage.as_mut().is_none_or(|stage| *stage.borrow_and_update() == Stage::Alone);
             if has_successor() {
                 // Were it open here, whoever connects after the end of the other one would wait for an answer.
@@ -218,6 +257,7 @@ impl Link {
                         }
                     }
                 }
+                _ = look.tick(), if has_successor() => self.followed.follow_file(),
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 Some(accepted) = accept(listener.as_ref()), if is_ours && connections.len() < CONNECTIONS_MAX => {
                     let (stream, own) = accepted?;

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::Gate;
 use super::client::Client;
-use super::upstream::{Upstream, process_with};
+use super::stays::{is_alive, websocket};
+use super::upstream::{Echo, Upstream, process_with};
 use crate::harness::{binary, command, eventually, garant};
 
 const HELLO: &str = "GET /echo HTTP/1.1\r\nHost: t.example\r\n\r\n";
@@ -60,6 +61,19 @@ fn whoever_is_banned_is_let_in_nowhere() {
     assert_eq!(kept.read_to_end(), b"", "a connection that was open is closed");
     assert!(!is_served(http, "127.0.0.1") && is_served(http, "127.0.0.5"));
     assert_eq!(status(&state)["bans"], 100_000);
+}
+
+/// A ban holds at a process whose place another one has taken, for the connections that it has.
+#[test]
+fn who_is_banned_stays_with_no_process_that_is_replaced() {
+    let echo = Echo::start();
+    let gate =
+        Gate::start_with("drain = \"10 min\"", &format!("upstream = [{{ url = \"http://{}\" }}]", echo.address()));
+    let mut socket = websocket(gate.http);
+    assert!(gate.ask(&["upgrade"]).status.success());
+    assert!(is_alive(&mut socket), "it goes on with the old process");
+    tell(&gate.up.path("data.gate"), &json!([["127.0.0.1/32", 0]]));
+    eventually("it to be cut off", || (!is_alive(&mut socket)).then_some(()));
 }
 
 /// What was told last holds for a gate that is started again without a server.

@@ -8,7 +8,7 @@ use super::http2_client::Http2Client;
 use super::stays::{is_alive, websocket};
 use super::tls::Certificate;
 use super::upstream::{Echo, Recorder, Upstream};
-use crate::harness::{eventually, free_port, transcript};
+use crate::harness::{eventually, free_port, pause, transcript};
 
 const HELLO: &str = "GET /echo HTTP/1.1\r\nHost: t.example\r\n\r\n";
 /// `1008` to a client.
@@ -117,6 +117,85 @@ fn nobody_stays_in_a_site_that_is_closed() {
     let data = gate.up.path("data");
     assert!(crate::harness::garant(&["reload", "--data", data.to_str().expect("UTF-8")]).status.success());
     inside.are_out(&behind);
+}
+
+/// A process whose place another one has taken ends what it had begun, and lets nobody stay who is let in no more: by a command, by the
+/// policy, and when the policy has the site no more. What is drained it asks nothing new.
+#[test]
+fn nobody_stays_with_a_process_that_is_replaced() {
+    let behind = Behind::start();
+    let gate = Gate::start_with("drain = \"10 min\"", &behind.site(""));
+    let kept = || {
+        let mut client = Client::connect(gate.http).expect("it listens");
+        assert_eq!(client.ask(HELLO).status, 200);
+        client
+    };
+    let enter = || {
+        let (mut inside, kept) = (Inside::of(&gate, &behind), kept());
+        let upgraded = gate.ask(&["upgrade"]);
+        assert!(upgraded.status.success(), "{}", transcript(&upgraded));
+        assert!(is_alive(&mut inside.socket), "it goes on with the old process");
+        (inside, kept)
+    };
+    let are_out = |(inside, mut kept): (Inside, Client)| {
+        inside.are_out(&behind);
+        assert_eq!(kept.ask(HELLO).status, 403, "on a connection that waited");
+    };
+
+    let (mut inside, idle) = enter();
+    let excepted = gate.ask(&["close", "t.example", "--except", "127.0.0.0/8"]);
+    assert!(transcript(&excepted).contains("follows within two seconds"), "{}", transcript(&excepted));
+    pause(2.0);
+    assert!(is_alive(&mut inside.socket), "whoever is excepted stays");
+    assert!(gate.ask(&["close", "t.example"]).status.success());
+    are_out((inside, idle));
+    assert!(gate.ask(&["open", "t.example"]).status.success());
+
+    // What one process was told while it served holds as well, and is taken back.
+    assert!(gate.ask(&["close", "t.example", "--except", "127.0.0.0/8"]).status.success());
+    let (inside, mut idle) = enter();
+    assert!(gate.ask(&["open", "t.example"]).status.success());
+    assert!(gate.ask(&["drain", &behind.near.address().to_string()]).status.success());
+    pause(2.0);
+    assert_eq!(idle.ask(HELLO).status, 503, "its upstream is drained");
+    assert!(gate.ask(&["resume", &behind.near.address().to_string()]).status.success());
+    let idle = kept();
+    gate.reload("drain = \"10 min\"", &behind.site("closed = true"));
+    are_out((inside, idle));
+    gate.reload("drain = \"10 min\"", &behind.site(""));
+    eventually("the site to be open", || (exchange(gate.http, HELLO) == 200).then_some(()));
+
+    let inside = enter();
+    gate.reload("drain = \"10 min\"", &behind.site("range = [{ path = \"/\", deny = [\"127.0.0.0/8\"] }]"));
+    are_out(inside);
+    gate.reload("drain = \"10 min\"", &behind.site(""));
+    eventually("the site to be open", || (exchange(gate.http, HELLO) == 200).then_some(()));
+
+    let (inside, mut idle) = enter();
+    let path = gate.up.path("garant.toml");
+    let policy =
+        std::fs::read_to_string(&path).expect("there").replace("domain = \"t.example\"", "domain = \"u.example\"");
+    std::fs::write(&path, policy).expect("written");
+    let data = gate.up.path("data");
+    assert!(crate::harness::garant(&["reload", "--data", data.to_str().expect("UTF-8")]).status.success());
+    inside.are_out(&behind);
+    assert_eq!(idle.ask(HELLO).status, 421, "it has no such site any more");
+}
+
+/// A site is closed under each of its names, in whichever letters a command names it.
+#[test]
+fn a_site_is_closed_under_all_its_names() {
+    let near = Upstream::start(1);
+    let site = format!("upstream = [{{ url = \"http://{}\" }}]\nredirect_from = [\"www.t.example\"]", near.address());
+    let gate = Gate::start(&site);
+    let other = "GET /echo HTTP/1.1\r\nHost: www.t.example\r\n\r\n";
+    let answers = || (exchange(gate.http, HELLO), exchange(gate.http, other));
+    assert_eq!(answers(), (200, 301));
+    let closed = gate.ask(&["close", "T.EXAMPLE"]);
+    assert!(closed.status.success(), "{}", transcript(&closed));
+    assert_eq!(answers(), (403, 403));
+    assert!(gate.ask(&["open", "T.example"]).status.success());
+    assert_eq!(answers(), (200, 301));
 }
 
 /// Over HTTP/2 the stream of a reply under way is reset, and the connection goes on for whoever is let in again.

@@ -1,5 +1,6 @@
 //! Upstreams that fail in every way, one by one and together, under load: no idempotent or unsent request is lost.
 
+use std::io::Read as _;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,7 +8,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::client::Client;
-use super::upstream::{Upstream, connects};
+use super::stays::{is_alive, websocket};
+use super::upstream::{Echo, Upstream, connects};
 use super::{Gate, resident_kib};
 use crate::harness::{eventually, garant, pause, report};
 
@@ -204,6 +206,31 @@ fn what_may_be_repeated_is_and_nothing_else() {
     assert_eq!(got.status, 404, "the other one has answered");
     let heard = breaks.heard();
     assert_eq!((heard.matches("POST /post").count(), heard.matches("GET /post").count()), (1, 1), "{heard}");
+}
+
+/// The handshake of a WebSocket that nothing has answered goes to another upstream, as any GET does.
+#[test]
+fn a_handshake_without_a_reply_goes_elsewhere() {
+    #[expect(clippy::disallowed_methods, reason = "a counterpart of a test")]
+    let breaks = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (address, echo) = (breaks.local_addr().expect("an address"), Echo::start());
+    let heads: Arc<AtomicU64> = Arc::default();
+    let counted = Arc::clone(&heads);
+    drop(std::thread::spawn(move || {
+        for mut stream in breaks.incoming().flatten() {
+            let mut head = [0; 8 * 1024];
+            if stream.read(&mut head).is_ok_and(|bytes| bytes > 0) {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }));
+    let gate = Gate::start(&format!(
+        "upstream = [{{ url = \"http://{address}\", region = \"near\" }}, {{ url = \"http://{}\", region = \"far\" }}]\n\
+         check_every = \"1 h\"\neject_after = 100",
+        echo.address()
+    ));
+    assert!(is_alive(&mut websocket(gate.http)));
+    assert_eq!(heads.load(Ordering::Relaxed), 1, "the first one was asked");
 }
 
 /// An upstream whose reply has two readings is passed over as one that fails; when no upstream may be used, the file of the site is

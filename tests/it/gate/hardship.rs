@@ -247,12 +247,18 @@ fn a_full_disk_stops_no_request() {
     let said: serde_json::Value = serde_json::from_slice(&closed.stdout).expect("JSON");
     assert_eq!((said["closed"].as_bool(), said["kept"].as_bool()), (Some(true), Some(false)));
     assert_eq!(exchange(http, HELLO), 403, "in effect all the same");
-    assert!(gate.ask(&["open", "t.example"]).status.success());
+    let problems = gate.status()["problems"].to_string();
+    assert!(problems.contains("a restart of the gate forgets which sites are closed by commands"), "{problems}");
     std::fs::remove_file(&filler).expect("removed");
-    eventually("the log to go on", || {
-        assert_eq!(exchange(http, HELLO), 200);
+    eventually("the log to go on, and what was decided to be kept", || {
+        assert_eq!(exchange(http, HELLO), 403);
         gate.status()["problems"].as_array().is_some_and(Vec::is_empty).then_some(())
     });
+    let pid = process_with(&["gate", "--state", disk.to_str().expect("UTF-8")]);
+    assert!(command("kill").args(["-9", &pid]).status().expect("kill runs").success());
+    assert_eq!(eventually("another gate", || Some(exchange(http, HELLO)).filter(|status| *status != 0)), 403);
+    assert!(gate.ask(&["open", "t.example"]).status.success());
+    assert_eq!(exchange(http, HELLO), 200);
 }
 
 /// AV-4, AV-5: what happens while the server is dead is in the journal once it is back, also when the gate was killed in between.

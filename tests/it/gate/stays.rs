@@ -571,7 +571,10 @@ fn a_drained_upstream_ends_what_it_has_begun() {
     let address = echo.address().to_string();
     let drained = gate.ask(&["drain", &address, "--json"]);
     let said: serde_json::Value = serde_json::from_slice(&drained.stdout).expect("JSON");
-    assert_eq!(said, serde_json::json!({ "upstream": address, "drained": true, "in_flight": 1, "kept": true }));
+    assert_eq!(
+        said,
+        serde_json::json!({ "upstream": address, "drained": true, "in_flight": 1, "kept": true, "came_after": false })
+    );
     assert!(is_alive(&mut socket), "what was begun goes on");
     let who = |path: &str| exchange(gate.http, &format!("GET {path} HTTP/1.1\r\nHost: t.example\r\n\r\n"));
     assert_eq!((who("/who"), who("/ws")), (200, 503), "the next region takes it; and nobody, where there is no other");
