@@ -49,9 +49,9 @@ const TICK: Duration = Duration::from_millis(200);
 /// So many ticks are a second; a minute; the time between two looks at certificates and at listeners that could not be opened.
 const TICKS_OF_SECOND: u64 = 5;
 const TICKS_OF_MINUTE: u64 = 300;
+const TICKS_OF_LOOK: u64 = 50;
 /// So many are the time between two turns of what is stated of the sites.
 const TICKS_OF_TURN: u64 = 25;
-const TICKS_OF_LOOK: u64 = 50;
 /// Descriptors that are no connections of clients nor their upstreams': listeners, files, checks, connections that wait.
 const DESCRIPTORS_KEPT: u64 = 512;
 /// What a gate takes to end beside the time that it leaves its connections.

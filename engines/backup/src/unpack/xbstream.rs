@@ -27,7 +27,7 @@ const PIECE_HEAD: usize = 20;
 const PATH_MAX: usize = 4096;
 /// Most files that are open at a time: each of its threads has one.
 const OPEN_MAX: usize = 512;
-/// The rights of its files: those that MariaDB gives its own.
+/// The rights of its files: those that mariadb-backup gives, which are not in the stream.
 const MODE: u32 = 0o640;
 
 /// The reader.
