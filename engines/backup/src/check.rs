@@ -1,9 +1,10 @@
 //! The check of a backup: copies compared, every base and every piece of log read again at each copy, and each base followed to where
 //! its log ends.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::Watcher;
 use event::Time;
@@ -12,6 +13,11 @@ use crate::database::{DatabaseError, PieceHead};
 use crate::restorable::restorable;
 use crate::sealed::{Catalog, Repository, RepositoryError, key_name};
 use crate::sources;
+
+/// How often what a copy lacks is looked for again: what comes while all is read is at one copy before it is at the other.
+const LOOKS: u32 = 5;
+/// How long before each of these looks.
+const LOOK_AFTER: Duration = Duration::from_secs(2);
 
 /// Reads all that there is of `backup` at each copy, and says how many bytes that were and what is wrong, in words.
 ///
@@ -25,7 +31,11 @@ pub async fn check(
     let mut wrong = Vec::new();
     let catalog = Catalog::read(repository, backup).await?;
     wrong.extend(catalog.unreadable.iter().map(|(set, why)| format!("the base {set}: {why}")));
-    let destroyed: BTreeSet<String> = catalog.destroyed.iter().map(|set| format!("sets/{backup}/{set}/")).collect();
+    let folders_of = |sets: &[String]| sets.iter().map(|set| format!("sets/{backup}/{set}/")).collect();
+    // Of a base that is being written, each copy has another part.
+    let (destroyed, unfinished): (Vec<String>, Vec<String>) =
+        (folders_of(&catalog.destroyed), folders_of(&catalog.unfinished));
+    let is_in = |name: &str, folders: &[String]| folders.iter().any(|folder| name.starts_with(folder));
     let mut objects = Vec::new();
     // One that can't be listed is named once, and asked nothing more.
     let mut unlisted = BTreeSet::new();
@@ -33,7 +43,7 @@ pub async fn check(
         let (listed, errors) = repository.list(&prefix).await?;
         wrong.extend(errors.iter().map(ToString::to_string));
         unlisted.extend(errors.into_iter().map(|error| error.place));
-        objects.extend(listed.into_iter().filter(|(name, _)| !destroyed.iter().any(|folder| name.starts_with(folder))));
+        objects.extend(listed.into_iter().filter(|(name, _)| !is_in(name, &destroyed)));
     }
     let folders: BTreeSet<&str> = objects.iter().filter_map(|(name, _)| Some(name.rsplit_once('/')?.0)).collect();
     let copies = repository.copies().iter().enumerate();
@@ -50,11 +60,11 @@ pub async fn check(
         }
     }
     let total: u64 = objects.iter().flat_map(|(_, at)| at).map(|(_, size)| *size).sum();
-    let mut read = 0;
+    let (mut read, mut missing) = (0, Vec::new());
     for (name, at) in &objects {
-        for &(index, copy) in &copies {
+        for &(index, _) in &copies {
             let Some((_, size)) = at.iter().find(|(has, _)| *has == index) else {
-                wrong.push(format!("{}: {name} is missing", copy.objects.place()));
+                missing.extend((!is_in(name, &unfinished)).then(|| (index, name.clone())));
                 continue;
             };
             if let Err(error) = repository.verify(index, name).await {
@@ -64,6 +74,7 @@ pub async fn check(
             watcher.doing("reading", read, Some(total));
         }
     }
+    wrong.extend(lacking(repository, missing).await?);
     for set in &catalog.sets {
         if let Err(why) = sources::through(repository, &catalog, &set.manifest).await? {
             wrong.push(format!("the base {} can't be restored: {why}", set.manifest.set));
@@ -71,6 +82,38 @@ pub async fn check(
     }
     wrong.extend(gaps(repository, &catalog).await?);
     Ok((read, wrong))
+}
+
+/// What is wrong with these objects, each missing at a copy some time ago: that it still is, or that what has come is damaged.
+async fn lacking(
+    repository: &Arc<Repository>,
+    mut missing: Vec<(usize, String)>,
+) -> Result<Vec<String>, RepositoryError> {
+    let mut wrong = Vec::new();
+    for _ in 0..LOOKS {
+        if missing.is_empty() {
+            break;
+        }
+        tokio::time::sleep(LOOK_AFTER).await;
+        let folders: BTreeSet<_> = missing.iter().filter_map(|(_, name)| Some(name.rsplit_once('/')?.0)).collect();
+        let mut listed = BTreeMap::new();
+        for folder in folders {
+            // A copy that can't be listed any more lacks what it has lacked.
+            listed.extend(repository.list(&format!("{folder}/")).await?.0);
+        }
+        let has = |(index, name): &(usize, String)| {
+            listed.get(name).is_some_and(|at: &Vec<(usize, u64)>| at.iter().any(|(has, _)| has == index))
+        };
+        let (come, still): (Vec<_>, _) = missing.into_iter().partition(has);
+        missing = still;
+        for (index, name) in come {
+            wrong.extend(repository.verify(index, &name).await.err().map(|error| error.to_string()));
+        }
+    }
+    let copies = repository.copies();
+    let place = |index: usize| copies.get(index).map_or("", |copy| copy.objects.place());
+    wrong.extend(missing.iter().map(|(index, name)| format!("{}: {name} is missing", place(*index))));
+    Ok(wrong)
 }
 
 /// Where the log of a base ends before the next one, in a log that goes on behind.
@@ -141,4 +184,55 @@ pub(crate) async fn open_gaps(repository: &Arc<Repository>, catalog: &Catalog) -
         }
     }
     Ok(open)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inspection::tests::Shelf;
+
+    /// BK-4: a check beside an agent that puts objects, first at one copy and then at the other, finds nothing wrong; what stays
+    /// missing is.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_on_its_way_is_not_missing() {
+        let shelf = Shelf::new();
+        shelf.base(100).await;
+        shelf.log(1..4).await;
+        let mut objects: Vec<_> = walk(&shelf.folder.path().join("far/logs")).collect();
+        objects.sort();
+        let (last, away) = (objects.pop().expect("a piece"), shelf.folder.path().join("away"));
+        std::fs::rename(&last, &away).expect("moved");
+        let comes = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            std::fs::rename(&away, &last).expect("moved back");
+        };
+        let (checked, ()) = tokio::join!(check(&shelf.repository, "shop-db", &()), comes);
+        assert_eq!(checked.expect("checked").1, Vec::<String>::new());
+        std::fs::remove_file(&last).expect("removed");
+        let (_, wrong) = check(&shelf.repository, "shop-db", &()).await.expect("checked");
+        assert!(wrong.len() == 1 && wrong[0].contains("is missing"), "{wrong:?}");
+    }
+
+    /// BK-4: a base that is being written is no fault, wherever its parts are.
+    #[tokio::test(start_paused = true)]
+    async fn of_a_base_that_is_being_written_nothing_is_missing() {
+        let shelf = Shelf::new();
+        let manifest = shelf.base(100).await;
+        for copy in ["near", "far"] {
+            let set = shelf.folder.path().join(copy).join("sets/shop-db").join(&manifest.set);
+            for entry in std::fs::read_dir(set).expect("a set") {
+                let path = entry.expect("an object").path();
+                if copy == "far" || path.ends_with("manifest") {
+                    std::fs::remove_file(path).expect("removed");
+                }
+            }
+        }
+        let (_, wrong) = check(&shelf.repository, "shop-db", &()).await.expect("checked");
+        assert_eq!(wrong, Vec::<String>::new());
+    }
+
+    fn walk(folder: &std::path::Path) -> Box<dyn Iterator<Item = std::path::PathBuf>> {
+        let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+        Box::new(entries.flat_map(|path| if path.is_dir() { walk(&path) } else { Box::new(std::iter::once(path)) }))
+    }
 }
