@@ -1,5 +1,6 @@
 //! The state of reading a policy, over all its tables.
 
+use std::collections::btree_map::Entry as Slotted;
 use std::collections::{BTreeMap, BTreeSet};
 
 use event::policy::Applied;
@@ -9,6 +10,7 @@ use crate::name::{Name, Noun};
 use crate::place::Place;
 use crate::redact::Hidden;
 use crate::suggest::nearest;
+use crate::tree::{Data, Entries, Entry};
 
 /// Most declared names that are listed in a mistake about another.
 const NAMES_SHOWN_MAX: usize = 8;
@@ -56,16 +58,17 @@ impl std::fmt::Debug for Later {
 }
 
 /// The keys that all readers of one table asked for.
-#[derive(Debug, Default)]
-pub(crate) struct Asked {
+#[derive(Debug)]
+struct Asked {
     /// `[[probe.http]]`, or the key of an inner table.
-    pub(crate) label: String,
-    /// The keys that the user wrote, each with its place; `None` for a value that a syntax error made unreadable.
-    pub(crate) written: BTreeMap<String, Option<Place>>,
-    /// The keys asked for, in the order of the first question.
-    pub(crate) keys: Vec<&'static str>,
+    label: String,
+    /// The keys that the user wrote and nobody asked for so far, each with its place; `None` for a value that a syntax error made
+    /// unreadable.
+    left: Vec<(String, Option<Place>)>,
+    /// The keys asked for, in the order of the first question, and whether the user wrote them.
+    keys: Vec<(&'static str, bool)>,
     /// Keys that are needed and not there, with the remedy.
-    pub(crate) missing: BTreeMap<&'static str, String>,
+    missing: BTreeMap<&'static str, String>,
 }
 
 #[derive(Debug)]
@@ -95,14 +98,34 @@ impl ReadContext {
         self.found.count() + self.passed_over + self.missing
     }
 
-    /// Adds what one reader of the table at `place` asked for.
-    pub(crate) fn asked(&mut self, place: Place, asked: Asked) {
-        self.missing += asked.missing.len();
-        let Asked { label, written, keys, missing } = asked;
-        let table = self.tables.entry(place).or_insert_with(|| Asked { label, written, ..Asked::default() });
+    /// Adds what one reader of the table at `place` asked for, and which of that is needed and not there.
+    pub(crate) fn asked(
+        &mut self,
+        place: Place,
+        label: &str,
+        entries: &Entries,
+        keys: &[&'static str],
+        missing: BTreeMap<&'static str, String>,
+    ) {
+        self.missing += missing.len();
+        let left = |(key, entry): (&String, &Entry)| {
+            let broken = matches!(entry.node.data, Data::Broken);
+            (!keys.contains(&key.as_str())).then(|| (key.clone(), (!broken).then_some(entry.key)))
+        };
+        let table = match self.tables.entry(place) {
+            Slotted::Vacant(vacant) => {
+                let left = entries.iter().filter_map(left).collect();
+                vacant.insert(Asked { label: label.to_owned(), left, keys: Vec::new(), missing: BTreeMap::new() })
+            }
+            Slotted::Occupied(occupied) => {
+                let table = occupied.into_mut();
+                table.left.retain(|(key, _)| !keys.contains(&key.as_str()));
+                table
+            }
+        };
         for key in keys {
-            if !table.keys.contains(&key) {
-                table.keys.push(key);
+            if table.keys.iter().all(|(known, _)| known != key) {
+                table.keys.push((key, entries.contains_key(*key)));
             }
         }
         for (key, remedy) in missing {
@@ -210,21 +233,21 @@ impl ReadContext {
 impl Asked {
     /// Mistakes about the keys that no reader asked for.
     fn unknown(&mut self) -> Vec<Mistake> {
-        let Self { label, written, keys, missing } = self;
+        let Self { label, left, keys, missing } = self;
         let mut mistakes = Vec::new();
-        for (key, place) in written.iter().filter(|(key, _)| !keys.contains(&key.as_str())) {
-            let Some(place) = *place else { continue };
-            let absent = keys.iter().copied().filter(|asked| !written.contains_key(*asked));
-            let remedy = if let Some(meant) = nearest(key, absent) {
+        for (key, place) in std::mem::take(left) {
+            let Some(place) = place else { continue };
+            let absent = keys.iter().filter(|(_, written)| !written).map(|(asked, _)| *asked);
+            let remedy = if let Some(meant) = nearest(&key, absent) {
                 // One slip of the finger is one mistake, not a missing key and an unknown one.
                 missing.remove(meant);
                 format!("did you mean `{meant}`?")
             } else {
-                let known: Vec<_> = keys.iter().map(|asked| format!("`{asked}`")).collect();
+                let known: Vec<_> = keys.iter().map(|(asked, _)| format!("`{asked}`")).collect();
                 format!("it knows {}", known.join(", "))
             };
             let mistake = Mistake::new(place, format!("{label} has no key `{key}`"), remedy);
-            mistakes.push(mistake.kind(MistakeKind::UnknownKey(key.clone())));
+            mistakes.push(mistake.kind(MistakeKind::UnknownKey(key)));
         }
         mistakes
     }

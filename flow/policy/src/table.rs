@@ -6,13 +6,13 @@ use std::ops::RangeInclusive;
 
 use event::policy::Applied;
 
-use crate::context::{Asked, ReadContext};
+use crate::context::ReadContext;
 use crate::mistake::Mistake;
 use crate::name::Name;
 use crate::place::Place;
 use crate::redact::Hidden;
 use crate::reference::{KeyDoc, Need};
-use crate::tree::{Data, Entries};
+use crate::tree::Entries;
 use crate::value::{Slot, Value, as_toml};
 
 /// A kind of table, or the keys of one that a single reader is interested in: a table may be read as several sections, each
@@ -101,18 +101,18 @@ pub(crate) fn record<S: Section>() -> Vec<KeyDoc> {
 impl Table<'_> {
     /// The value of a key that must be there.
     pub fn required<V: Value>(&mut self, key: &'static str, doc: &'static str) -> Option<V> {
-        V::read(self.slot::<V>(KeyDoc::of::<V>(key, Need::Required, doc))?)
+        V::read(self.needed::<V>(key, doc, |doc| doc)?)
     }
 
     /// The value of a key that may be absent.
     pub fn optional<V: Value>(&mut self, key: &'static str, doc: &'static str) -> Option<V> {
-        V::read(self.slot::<V>(KeyDoc::of::<V>(key, Need::Optional, doc))?)
+        V::read(self.slot::<V>(key, || KeyDoc::of::<V>(key, Need::Optional, doc))?)
     }
 
     /// The value of a key, or `default` (also after a mistake, which has been reported).
     pub fn or<V: Value + fmt::Display>(&mut self, key: &'static str, default: V, doc: &'static str) -> V {
-        let need = Need::Default(as_toml(&default));
-        self.slot::<V>(KeyDoc::of::<V>(key, need, doc)).and_then(V::read).unwrap_or(default)
+        let slot = self.slot::<V>(key, || KeyDoc::of::<V>(key, Need::Default(as_toml(&default)), doc));
+        slot.and_then(V::read).unwrap_or(default)
     }
 
     /// As [`Self::required`], and within the range.
@@ -120,8 +120,7 @@ impl Table<'_> {
     where
         V: Value + PartialOrd + fmt::Display,
     {
-        let slot = self.slot::<V>(KeyDoc::of::<V>(key, Need::Required, doc).within(range))?;
-        slot.within(range)
+        self.needed::<V>(key, doc, |doc| doc.within(range))?.within(range)
     }
 
     /// As [`Self::optional`], and within the range.
@@ -129,7 +128,7 @@ impl Table<'_> {
     where
         V: Value + PartialOrd + fmt::Display,
     {
-        let slot = self.slot::<V>(KeyDoc::of::<V>(key, Need::Optional, doc).within(range))?;
+        let slot = self.slot::<V>(key, || KeyDoc::of::<V>(key, Need::Optional, doc).within(range))?;
         slot.within(range)
     }
 
@@ -138,20 +137,20 @@ impl Table<'_> {
     where
         V: Value + PartialOrd + fmt::Display,
     {
-        let need = Need::Default(as_toml(&default));
-        let slot = self.slot::<V>(KeyDoc::of::<V>(key, need, doc).within(range));
+        let need = || Need::Default(as_toml(&default));
+        let slot = self.slot::<V>(key, || KeyDoc::of::<V>(key, need(), doc).within(range));
         slot.and_then(|slot| slot.within(range)).unwrap_or(default)
     }
 
     /// One value or a list of them; nothing when the key is absent.
     pub fn list<V: Value>(&mut self, key: &'static str, doc: &'static str) -> Vec<V> {
-        let slot = self.slot::<V>(KeyDoc::of::<V>(key, Need::Optional, doc).list());
+        let slot = self.slot::<V>(key, || KeyDoc::of::<V>(key, Need::Optional, doc).list());
         slot.and_then(Slot::list).unwrap_or_default()
     }
 
     /// One value or a list of at least one.
     pub fn required_list<V: Value>(&mut self, key: &'static str, doc: &'static str) -> Option<Vec<V>> {
-        self.slot_of_some::<V>(KeyDoc::of::<V>(key, Need::Required, doc).list())?.list()
+        self.needed_some::<V>(key, doc, KeyDoc::list)?.list()
     }
 
     /// As [`Self::required_list`], and each within the range.
@@ -164,13 +163,12 @@ impl Table<'_> {
     where
         V: Value + PartialOrd + fmt::Display,
     {
-        self.slot_of_some::<V>(KeyDoc::of::<V>(key, Need::Required, doc).within(range).list())?.list_within(range)
+        self.needed_some::<V>(key, doc, |doc| doc.within(range).list())?.list_within(range)
     }
 
     /// The name that this table defines. Two tables that define the same name are a mistake.
     pub fn declare<N: Name + Value>(&mut self, key: &'static str, doc: &'static str) -> Option<N> {
-        let doc = KeyDoc::of::<N>(key, Need::Required, doc).shape(N::NEW);
-        let Some(slot) = self.slot::<N>(doc) else {
+        let Some(slot) = self.needed::<N>(key, doc, |doc| doc.shape(N::NEW)) else {
             if let Mode::Reading(reading) = &mut self.0 {
                 reading.context.declaration_lost(N::NOUN);
             }
@@ -188,8 +186,8 @@ impl Table<'_> {
         doc: &'static str,
     ) -> Option<N> {
         let place = self.place();
-        let doc = KeyDoc::of::<N>(key, Need::Default(in_words.to_owned()), doc).shape(N::NEW);
-        if let Some(slot) = self.slot::<N>(doc) {
+        let doc = || KeyDoc::of::<N>(key, Need::Default(in_words.to_owned()), doc).shape(N::NEW);
+        if let Some(slot) = self.slot::<N>(key, doc) {
             return slot.declaration::<N>();
         }
         if let Mode::Reading(reading) = &mut self.0 {
@@ -263,33 +261,48 @@ impl Table<'_> {
         }
     }
 
-    /// Records the question, or finds the value.
-    fn slot<V: Value>(&mut self, doc: KeyDoc) -> Option<Slot<'_>> {
+    /// Records the question, or finds the value. What the reference says of a key is made for the reference alone: of a table with
+    /// tables inside it is long.
+    fn slot<V: Value>(&mut self, key: &'static str, doc: impl FnOnce() -> KeyDoc) -> Option<Slot<'_>> {
         match &mut self.0 {
             Mode::Recording(keys) => {
-                keys.push(doc);
+                keys.push(doc());
                 None
             }
             Mode::Reading(reading) => {
-                reading.asked.push(doc.name);
-                let Some(entry) = reading.entries.get(doc.name) else {
-                    if matches!(doc.need, Need::Required) {
-                        let remedy = format!("add {} = {}: {}", doc.name, V::proposal(), doc.about);
-                        reading.missing.insert(doc.name, remedy);
-                    }
-                    return None;
-                };
+                reading.asked.push(key);
+                let entry = reading.entries.get(key)?;
                 if V::PRIVATE {
                     reading.context.hide(Hidden { place: entry.node.place, after: None });
                 }
-                Some(Slot { key: doc.name, node: &entry.node, context: reading.context })
+                Some(Slot { key, node: &entry.node, context: reading.context })
             }
         }
     }
 
+    /// The same of a key that must be there: its absence is noted.
+    fn needed<V: Value>(
+        &mut self,
+        key: &'static str,
+        about: &'static str,
+        refine: impl FnOnce(KeyDoc) -> KeyDoc,
+    ) -> Option<Slot<'_>> {
+        if let Mode::Reading(TableReader { entries, missing, .. }) = &mut self.0
+            && !entries.contains_key(key)
+        {
+            missing.insert(key, format!("add {key} = {}: {about}", V::proposal()));
+        }
+        self.slot::<V>(key, || refine(KeyDoc::of::<V>(key, Need::Required, about)))
+    }
+
     /// The same, unless it holds an empty list.
-    fn slot_of_some<V: Value>(&mut self, doc: KeyDoc) -> Option<Slot<'_>> {
-        let mut slot = self.slot::<V>(doc)?;
+    fn needed_some<V: Value>(
+        &mut self,
+        key: &'static str,
+        about: &'static str,
+        refine: impl FnOnce(KeyDoc) -> KeyDoc,
+    ) -> Option<Slot<'_>> {
+        let mut slot = self.needed::<V>(key, about, refine)?;
         if slot.is_empty_list() {
             let key = slot.key().to_owned();
             slot.wrong(format!("`{key}` is empty"), format!("write {}, such as {key} = [{}]", V::SHAPE, V::EXAMPLE));
@@ -303,12 +316,7 @@ impl Table<'_> {
         let Mode::Reading(TableReader { label, place, entries, context, asked, missing }) = self.0 else {
             return Vec::new();
         };
-        let written = entries.iter().map(|(key, entry)| {
-            let broken = matches!(entry.node.data, Data::Broken);
-            (key.clone(), (!broken).then_some(entry.key))
-        });
-        let keys = asked.clone();
-        context.asked(place, Asked { label: label.to_owned(), written: written.collect(), keys, missing });
+        context.asked(place, label, entries, &asked, missing);
         asked
     }
 }
