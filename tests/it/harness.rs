@@ -6,8 +6,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Once, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -39,9 +39,68 @@ pub(crate) fn binary() -> &'static Path {
 
 #[expect(clippy::disallowed_methods, reason = "tests start real programs")]
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    static WATCHED: Once = Once::new();
+    WATCHED.call_once(|| drop(thread::spawn(end_what_hangs)));
     let mut command = Command::new(program);
     command.env_remove("GARANT_POLICY").env_remove("GARANT_DATA").env("NO_COLOR", "1");
     command
+}
+
+/// Kills what a test has started and still waits for after `GARANT_TEST_LIMIT` seconds, 15 minutes unless told (campaigns take
+/// longer), with all that this has started: the test fails where it waits, and says what it saw, and the run goes on.
+fn end_what_hangs() -> ! {
+    let limit = number("GARANT_TEST_LIMIT", 900);
+    loop {
+        pause(5.0);
+        let running = running();
+        let (own, old) = (std::process::id(), |process: &&Running| process.seconds > limit);
+        let mut hang: Vec<_> = running.iter().filter(|process| process.parent == own).filter(old).collect();
+        // What comes behind is looked at in turn: children of children.
+        let mut next = 0;
+        while let Some(parent) = hang.get(next).map(|process| process.id) {
+            hang.extend(running.iter().filter(|process| process.parent == parent));
+            next += 1;
+        }
+        for Running { id, line, seconds, .. } in hang {
+            warn(&format!("killed after {seconds} s, since a test would wait for it for ever: {id} {line}"));
+            #[expect(clippy::disallowed_methods, reason = "tests start real programs")]
+            drop(Command::new("kill").args(["-9", &id.to_string()]).status());
+        }
+    }
+}
+
+/// A process of this machine.
+struct Running {
+    id: u32,
+    parent: u32,
+    /// Age, in seconds.
+    seconds: u64,
+    /// Command line.
+    line: String,
+}
+
+/// All of them, by `/proc` (proc(5)).
+fn running() -> Vec<Running> {
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let uptime: u64 = uptime.split('.').next().and_then(|whole| whole.parse().ok()).unwrap_or_default();
+    let of = |entry: std::fs::DirEntry| {
+        let id = entry.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        // The name in brackets may hold brackets; the parent comes after the state, and the start is the 22nd field, in 1/100 s.
+        let fields: Vec<_> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        let started: u64 = fields.get(19)?.parse().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        let seconds = uptime.saturating_sub(started / 100);
+        Some(Running { id, parent: fields.get(1)?.parse().ok()?, seconds, line })
+    };
+    std::fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| of(entry.ok()?)).collect()
+}
+
+/// Prints a line whether the test passes or not.
+#[expect(clippy::print_stderr, reason = "said by no test, of one")]
+fn warn(text: &str) {
+    eprintln!("{text}");
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests wait in real time")]

@@ -10,7 +10,7 @@ use super::Gate;
 use super::client::Client;
 use super::stays::{is_alive, websocket};
 use super::upstream::{Echo, Upstream, process_with};
-use crate::harness::{binary, command, eventually, garant};
+use crate::harness::{PATIENCE, binary, command, eventually, garant};
 
 const HELLO: &str = "GET /echo HTTP/1.1\r\nHost: t.example\r\n\r\n";
 
@@ -21,6 +21,7 @@ fn tell(state: &Path, bans: &Value) {
     desired["revision"] = json!(desired["revision"].as_u64().expect("a number") + 1000);
     desired["engines"]["gate"]["bans"] = bans.clone();
     let mut socket = UnixStream::connect(state.join("gate.sock")).expect("it listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("set");
     let attach = json!({ "attach": { "protocol": 1, "version": "of a test" } });
     write!(socket, "{attach}\n{}\n", json!({ "desired": desired })).expect("it takes it");
     let said = BufReader::new(socket.try_clone().expect("a descriptor")).lines().map_while(Result::ok);
@@ -72,8 +73,11 @@ fn who_is_banned_stays_with_no_process_that_is_replaced() {
     let mut socket = websocket(gate.http);
     assert!(gate.ask(&["upgrade"]).status.success());
     assert!(is_alive(&mut socket), "it goes on with the old process");
-    tell(&gate.up.path("data.gate"), &json!([["127.0.0.1/32", 0]]));
-    eventually("it to be cut off", || (!is_alive(&mut socket)).then_some(()));
+    eventually("it to be cut off", || {
+        // Each time again: the server, which comes back to the new process at some time, takes back what it has not said.
+        tell(&gate.up.path("data.gate"), &json!([["127.0.0.1/32", 0]]));
+        (!is_alive(&mut socket)).then_some(())
+    });
 }
 
 /// What was told last holds for a gate that is started again without a server.
