@@ -273,6 +273,12 @@ fn what_would_not_work_is_said_before() {
         "{problems:?}"
     );
     assert_eq!(problems.len(), 2);
+
+    std::fs::write(&path, "colour = 1\n").expect("written");
+    let checked = garant(&["gate", "check", "--policy", path.to_str().expect("UTF-8")]);
+    let said = transcript(&checked);
+    assert_eq!(checked.status.code(), Some(2), "{said}");
+    assert!(said.contains("the policy has mistakes:") && !said.contains("left as it is"), "{said}");
 }
 
 /// What the gate itself would find is found before: what an upstream answers, and who has the port that it is to listen at, which is no

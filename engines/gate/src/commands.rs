@@ -237,10 +237,10 @@ fn drain(matches: &ArgMatches, context: &mut dyn CommandContext, method: Method)
     let question = Question::new(method, API).segment("drained").segment(&upstream);
     let answer = context.ask_gate(socket(matches), question)?;
     let done: Value = answer.accepted("the upstream is used as before")?.json()?;
-    warn_unless_kept(&done, context);
+    let code = warn_unless_kept(&done, context);
     if matches.get_flag("json") {
         context.json(&done);
-        return Ok(0);
+        return Ok(code);
     }
     context.line(&match (is_set(&done, "drained"), count(&done, "in_flight")) {
         (false, _) => format!("{upstream} gets requests again."),
@@ -253,7 +253,7 @@ fn drain(matches: &ArgMatches, context: &mut dyn CommandContext, method: Method)
         }
     });
     say_of_the_one_before(&done, context);
-    Ok(0)
+    Ok(code)
 }
 
 fn upgrade(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
@@ -274,24 +274,27 @@ fn upgrade(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8,
     Ok(0)
 }
 
-fn warn_unless_kept(done: &Value, context: &mut dyn CommandContext) {
-    if !is_set(done, "kept") {
-        let beside = if is_set(done, "came_after") {
-            "; nor does a process whose place this one has taken, and which ends still what it had begun, hear of it before"
-        } else {
-            ""
-        };
-        context.note(&format!(
-            "it can't be written to the disk of the gate: until it is, which `garant gate status` shows and which is tried again, a \
-             restart of the gate forgets it{beside}"
-        ));
+/// Says that what was done is not on the disk, where it is not; the exit code.
+fn warn_unless_kept(done: &Value, context: &mut dyn CommandContext) -> u8 {
+    if is_set(done, "kept") {
+        return 0;
     }
+    let beside = if is_set(done, "came_after") {
+        "; nor does a process whose place this one has taken, if one still runs, hear of it before"
+    } else {
+        ""
+    };
+    context.note(&format!(
+        "it can't be written to the disk of the gate: until it is, which `garant gate status` shows and which is tried again, a \
+         restart of the gate forgets it{beside}"
+    ));
+    1
 }
 
 /// How soon it holds at a process that ends still what it had begun.
 fn say_of_the_one_before(done: &Value, context: &mut dyn CommandContext) {
     if is_set(done, "came_after") && is_set(done, "kept") {
-        context.line("A process whose place this one has taken, and which ends still what it had begun, follows within two seconds.");
+        context.line("A process whose place this one has taken, if one still runs, follows within two seconds.");
     }
 }
 
@@ -302,10 +305,10 @@ fn told(
     otherwise: &str,
 ) -> Result<u8, Failure> {
     let done: Value = context.ask_gate(socket(matches), question)?.accepted(otherwise)?.json()?;
-    warn_unless_kept(&done, context);
+    let code = warn_unless_kept(&done, context);
     if matches.get_flag("json") {
         context.json(&done);
-        return Ok(0);
+        return Ok(code);
     }
     let name = text(&done, "site");
     let except: Vec<&str> = list(&done, "except").iter().filter_map(Value::as_str).collect();
@@ -324,7 +327,7 @@ fn told(
         ),
     });
     say_of_the_one_before(&done, context);
-    Ok(0)
+    Ok(code)
 }
 
 fn range(text: &str) -> Result<IpNet, Failure> {

@@ -1,13 +1,16 @@
 //! `[gate]` and `[[site]]`: what the gate is to do, as people write it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use event::policy::{Agreement, Applied, Detector, Text};
 use event::{FindingId, ObserverId, Ppb, RegionId, Span};
 use ipnet::IpNet;
-use policy::{Address, Document, Nouns, Part, Scheme, Secret, Section, SectionDoc, Slot, Table, Url, Value};
+use policy::{
+    Address, Document, Located, Mistake, Nouns, Part, Place, Scheme, Secret, Section, SectionDoc, Slot, Table, Url,
+    Value,
+};
 
 use crate::codec::target::{Leniency, canonical};
 use crate::message::host_and_port;
@@ -93,8 +96,8 @@ impl Config {
         })
     }
 
-    /// A site with an upstream at which the gate listens: a request would go round and round.
-    fn leads_to_itself(&self) -> Option<(&str, SocketAddr)> {
+    /// Which site has an upstream at which the gate listens, and at which address: a request would go round and round.
+    fn leads_to_itself(&self) -> Option<(usize, SocketAddr)> {
         let gate = self.gate.clone().unwrap_or_default().gate;
         let listeners = || gate.http.iter().chain(&gate.https);
         let is_own = |address: SocketAddr| {
@@ -107,7 +110,7 @@ impl Config {
             let of_routes = site.routes.iter().flat_map(|route| &route.upstreams);
             site.upstreams.iter().chain(of_routes).map(|upstream| upstream.address).find(|address| is_own(*address))
         };
-        self.sites.iter().find_map(|site| Some((site.domain.as_str(), own(site)?)))
+        self.sites.iter().enumerate().find_map(|(index, site)| Some((index, own(site)?)))
     }
 
     /// Where the process of the gate is reached, and as whom it runs.
@@ -289,7 +292,7 @@ Others are answered 403.";
         let allow: Vec<IpNet> = table.list("allow", "networks that may, and nobody else");
         let deny: Vec<IpNet> = table.list("deny", "networks that may not, though `allow` names them");
         check_path(table, "path", &path)?;
-        if allow.is_empty() && deny.is_empty() {
+        if ["allow", "deny"].into_iter().all(|key| !table.has(key) || table.has_empty_list(key)) {
             table.mistake("path", "it names no network", "add `allow = [\"203.0.113.0/24\"]` or `deny`");
             return None;
         }
@@ -407,6 +410,24 @@ fn check_path(table: &mut Table<'_>, key: &str, path: &str) -> Option<()> {
     None
 }
 
+/// That each of these paths is there once, which are under `key` in each table of a list.
+fn check_once<'p>(
+    table: &mut Table<'_>,
+    key: &str,
+    remedy: &'static str,
+    paths: impl Iterator<Item = (&'p str, Place)>,
+) {
+    let mut known = BTreeMap::new();
+    for (path, place) in paths {
+        let Some(first) = known.get(path) else {
+            known.insert(path, place);
+            continue;
+        };
+        let mistake = Mistake::new(place, format!("there is a `{key}` for `{path}` already"), remedy);
+        table.report(mistake.also(*first, "the first one is here"));
+    }
+}
+
 fn upstreams(table: &mut Table<'_>, doc: &'static str) -> Option<Vec<settings::Upstream>> {
     let upstreams: Vec<UpstreamTable> = table.required_list("upstream", doc)?;
     let upstreams: Vec<settings::Upstream> = upstreams.into_iter().map(|upstream| upstream.0).collect();
@@ -436,7 +457,21 @@ fn check_name(table: &mut Table<'_>, key: &str, name: &str) -> Option<()> {
     None
 }
 
-impl Section for Site {
+/// A site, and where its names are.
+struct SiteTable {
+    site: Site,
+    domain: Place,
+    redirect_from: Vec<Place>,
+}
+
+impl SiteTable {
+    /// All names of it, in the order of [`Site::names`], each with its place.
+    fn names(&self) -> impl Iterator<Item = (&str, Place)> {
+        self.site.names().zip(self.redirect_from.iter().chain([&self.domain]).copied())
+    }
+}
+
+impl Section for SiteTable {
     const ABOUT: &'static str = "\
 A site behind the gate. The region that the list of upstreams names first takes all requests while one of its upstreams may be used; \
 then the next. Idempotent and unsent requests that fail at one upstream are sent to another.";
@@ -454,8 +489,8 @@ check = "/health"
 "#;
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
-        let domain: Option<String> = table.required("domain", "the name that clients ask for");
-        let redirect_from: Vec<String> =
+        let domain: Option<Located<String>> = table.required("domain", "the name that clients ask for");
+        let redirect_from: Vec<Located<String>> =
             table.list("redirect_from", "further names, such as that with `www.`, which lead to it");
         let certificate: Option<PathBuf> = table.optional(
             "certificate",
@@ -467,8 +502,8 @@ check = "/health"
         let doc = "whether requests in clear are sent to https, but for those of ACME; where it has a certificate";
         let redirect_to_https = table.or("redirect_to_https", true, doc);
         let upstreams = upstreams(table, "the servers behind it; regions in the order in which they are to be used");
-        let routes: Vec<RouteTable> = table.list("route", "parts of it that go elsewhere");
-        let redirects: Vec<RedirectTable> = table.list("redirect", "paths that have moved");
+        let routes: Vec<Located<RouteTable>> = table.list("route", "parts of it that go elsewhere");
+        let redirects: Vec<Located<RedirectTable>> = table.list("redirect", "paths that have moved");
         let doc = "a cookie of this name keeps a visitor at one upstream while that may be used: for sessions in files";
         let affinity: Option<String> = table.optional("affinity", doc);
         let doc = "the path that is asked to know whether an upstream works: 2xx or 3xx; without it, that it takes a connection";
@@ -507,17 +542,23 @@ check = "/health"
         let closed = table.or("closed", false, "let nobody in: everybody is answered 403");
         let doc = "have its real requests be evidence: which service they are of";
         let observe: Option<Observe> = table.optional("observe", doc);
-        let ranges: Vec<RangeTable> = table.list("range", "who may ask for which paths, by address");
+        let ranges: Vec<Located<RangeTable>> = table.list("range", "who may ask for which paths, by address");
         let doc = "give replies the fields that make browsers careful, where the upstream sets none of that name";
         let security_headers = table.or("security_headers", true, doc);
         let doc = "tell browsers to come by TLS alone: for 5 minutes, after a good day for a week, after 8 good days for two years";
         let hsts = table.or("hsts", true, doc);
 
-        let domain = domain?;
+        let Located { value: domain, place: at_domain } = domain?;
         check_name(table, "domain", &domain)?;
         for name in &redirect_from {
-            check_name(table, "redirect_from", name)?;
+            check_name(table, "redirect_from", &name.value)?;
         }
+        let of_routes = routes.iter().map(|route| (route.value.0.path.as_str(), route.place));
+        check_once(table, "route", "write one with all its upstreams, or remove one", of_routes);
+        let of_redirects = redirects.iter().map(|redirect| (redirect.value.0.from.as_str(), redirect.place));
+        check_once(table, "redirect", "remove one of the two", of_redirects);
+        let of_ranges = ranges.iter().map(|range| (range.value.0.path.as_str(), range.place));
+        check_once(table, "range", "write one with all its networks", of_ranges);
         match (&certificate, &key) {
             (Some(_), None) => {
                 table.mistake("certificate", "it has no key", "name it: `key = { file = \"…/privkey.pem\" }`");
@@ -538,7 +579,7 @@ check = "/health"
             }
             _ => {}
         }
-        if encoded_slashes && ranges.iter().any(|range| range.0.path != "/") {
+        if encoded_slashes && ranges.iter().any(|range| range.value.0.path != "/") {
             let remedy = "remove `encoded_slashes`, or give the range to the whole site: path = \"/\"";
             table.mistake("range", "a program that decodes slashes reaches the path under other names", remedy);
             return None;
@@ -554,16 +595,17 @@ check = "/health"
             check_path(table, "check", path)?;
         }
         let key = key.map(KeyPlace::from);
-        Some(Self {
+        let places = redirect_from.iter().map(|name| name.place).collect();
+        let site = Site {
             domain,
-            redirect_from,
+            redirect_from: redirect_from.into_iter().map(|name| name.value).collect(),
             certificate,
             key,
             acme,
             redirect_to_https,
             upstreams: upstreams?,
-            routes: routes.into_iter().map(|route| route.0).collect(),
-            redirects: redirects.into_iter().map(|redirect| redirect.0).collect(),
+            routes: routes.into_iter().map(|route| route.value.0).collect(),
+            redirects: redirects.into_iter().map(|redirect| redirect.value.0).collect(),
             affinity,
             check,
             check_every,
@@ -582,57 +624,71 @@ check = "/health"
             down_file,
             encoded_slashes,
             closed,
-            ranges: ranges.into_iter().map(|range| range.0).collect(),
+            ranges: ranges.into_iter().map(|range| range.value.0).collect(),
             security_headers,
             hsts,
             observe,
-        })
+        };
+        Some(Self { site, domain: at_domain, redirect_from: places })
+    }
+}
+
+/// That each name leads to one site, and is there once.
+fn check_names(document: &mut Document, tables: &[SiteTable]) {
+    let mut known: BTreeMap<&str, (&SiteTable, Place)> = BTreeMap::new();
+    for table in tables {
+        for (name, place) in table.names() {
+            if name == table.site.domain && place != table.domain {
+                let reason = format!("`{name}` is its own domain");
+                document.mistake(Mistake::new(place, reason, "remove it from `redirect_from`"));
+                continue;
+            }
+            let Some((of, first)) = known.get(name) else {
+                known.insert(name, (table, place));
+                continue;
+            };
+            let mistake = if of.domain == table.domain {
+                Mistake::new(place, format!("`{name}` is there twice"), "remove one of the two")
+            } else {
+                Mistake::new(place, format!("two sites are reached as `{name}`"), "give it to one of them")
+            };
+            document.mistake(mistake.also(*first, "the first one is here"));
+        }
     }
 }
 
 impl Part for Config {
     fn read(document: &mut Document, _nouns: &Nouns) -> Self {
         let gate: Option<GateTable> = document.table("gate");
-        let sites: Vec<Site> = document.tables("site");
-        let mut names = BTreeSet::new();
-        for name in sites.iter().flat_map(|site| site.redirect_from.iter().chain([&site.domain])) {
-            if !names.insert(name) {
-                let place = document.place_of("site");
-                let reason = format!("two sites are reached as `{name}`");
-                document.mistake(policy::Mistake::new(place, reason, "give it to one of them"));
-            }
-        }
+        let tables: Vec<SiteTable> = document.tables("site");
+        check_names(document, &tables);
         let acme: Option<Acme> = document.table("acme");
-        let place = || document.place_of("site");
-        let ordered: Vec<&Site> = sites.iter().filter(|site| site.acme).collect();
-        let mut mistakes = Vec::new();
-        if acme.is_none() && !ordered.is_empty() {
-            let remedy = "add `[acme]` with `terms_agreed = true`";
-            mistakes.push(policy::Mistake::new(
-                place(),
-                "nothing says which authority gives the certificate of `acme`",
-                remedy,
-            ));
+        let ordered: Vec<&SiteTable> = tables.iter().filter(|table| table.site.acme).collect();
+        if acme.is_none()
+            && let Some(first) = ordered.first()
+        {
+            let reason = "nothing says which authority gives the certificate of `acme`";
+            document.mistake(Mistake::new(first.domain, reason, "add `[acme]` with `terms_agreed = true`"));
         }
-        for name in ordered.iter().flat_map(|site| site.names()).filter(|name| !is_certified(name)) {
+        for (name, place) in ordered.iter().flat_map(|table| table.names()).filter(|(name, _)| !is_certified(name)) {
             let reason = format!("no authority proves that `{name}` is yours");
             let remedy =
                 "order certificates for names of the DNS alone; name files in `certificate` and `key` for others";
-            mistakes.push(policy::Mistake::new(place(), reason, remedy));
+            document.mistake(Mistake::new(place, reason, remedy));
         }
-        for mistake in mistakes {
-            document.mistake(mistake);
-        }
+        let (sites, domains): (Vec<Site>, Vec<Place>) =
+            tables.into_iter().map(|table| (table.site, table.domain)).unzip();
         for name in FINDINGS.into_iter().filter_map(finding) {
             if sites.iter().any(|site| site.observe.is_some()) {
                 document.provide(&name);
             }
         }
         let config = Self { gate, sites, acme, revision: String::new() };
-        if let Some((site, address)) = config.leads_to_itself() {
-            let place = document.place_of("site");
-            let reason = format!("the upstream {address} of {site} is the gate itself");
-            document.mistake(policy::Mistake::new(place, reason, "name the server behind, which listens elsewhere"));
+        if let Some((index, address)) = config.leads_to_itself()
+            && let (Some(site), Some(place)) = (config.sites.get(index), domains.get(index))
+        {
+            let reason = format!("the upstream {address} of {} is the gate itself", site.domain);
+            document.mistake(Mistake::new(*place, reason, "name the server behind, which listens elsewhere"));
         }
         config
     }
@@ -641,7 +697,7 @@ impl Part for Config {
         vec![
             SectionDoc::of::<GateTable>("gate", false),
             SectionDoc::of::<Acme>("acme", false),
-            SectionDoc::of::<Site>("site", true),
+            SectionDoc::of::<SiteTable>("site", true),
         ]
     }
 
@@ -716,7 +772,7 @@ mod tests {
     fn the_examples_are_read() {
         SectionDoc::check::<GateTable>("gate", false).expect("read");
         SectionDoc::check::<Acme>("acme", false).expect("read");
-        SectionDoc::check::<Site>("site", true).expect("read");
+        SectionDoc::check::<SiteTable>("site", true).expect("read");
     }
 
     impl Config {
@@ -757,6 +813,93 @@ mod tests {
         };
         assert!(site("hsts = false").contains("`gate-headers` is found until"), "{}", site("hsts = false"));
         assert!(!site("").contains("gate-headers"));
+    }
+
+    /// The mistakes of a policy of no file: the line, what is wrong, what to write.
+    fn lines_of_mistakes(text: &str) -> Vec<String> {
+        let mut document = Document::from_text("garant.toml", text);
+        let nouns = Nouns::read(&mut document);
+        drop(Config::read(&mut document, &nouns));
+        let mistakes = document.finish().expect_err(text);
+        let line = |mistake: &Mistake| {
+            let line = mistakes.sources().position(mistake.place()).0.line;
+            format!("{line} {} | {}", mistake.reason(), mistake.remedy())
+        };
+        mistakes.list().iter().map(line).collect()
+    }
+
+    /// A name that is there twice is shown where it is there again, whatever site the file begins with; so is what is wrong with one site.
+    #[test]
+    fn mistakes_about_names_are_at_the_site_that_they_are_about() {
+        let site = |domain: &str, more: &str| {
+            format!("[[site]]\ndomain = \"{domain}\"\n{more}\nupstream = [{{ url = \"http://127.0.0.1:81\" }}]\n")
+        };
+        let text = [
+            site("shop.test", ""),
+            site("a.test", ""),
+            site("b.test", "redirect_from = [\"b.test\", \"a.test\", \"c.test\",\n\"c.test\"]"),
+            site("a.test", ""),
+        ];
+        assert_eq!(
+            lines_of_mistakes(&text.concat()),
+            [
+                "11 `b.test` is its own domain | remove it from `redirect_from`",
+                "11 two sites are reached as `a.test` | give it to one of them",
+                "12 `c.test` is there twice | remove one of the two",
+                "15 two sites are reached as `a.test` | give it to one of them",
+            ]
+        );
+        let text =
+            [site("shop.test", ""), site("b.localhost", "acme = true"), "[gate]\nhttp = \"0.0.0.0:81\"\n".into()];
+        assert_eq!(
+            lines_of_mistakes(&text.concat())
+                .iter()
+                .map(|line| line.split(' ').next().unwrap_or(""))
+                .collect::<Vec<_>>(),
+            ["2", "6", "6"],
+            "the first of the two whose upstream is the gate, and the one of `acme`"
+        );
+        let both = read(&[site("shop.test", ""), site("a.test", ""), site("a.test", "")].concat()).expect_err("two");
+        assert!(both.contains("the first one is here"), "{both}");
+    }
+
+    /// A path that is there twice is shown where it is there again; networks that can't be read are not said to be missing.
+    #[test]
+    fn a_path_is_there_once_and_what_is_written_is_not_missing() {
+        let upstream = "upstream = [{ url = \"http://127.0.0.1:82\" }]";
+        let routes = format!(
+            "route = [\n{{ path = \"/a\", {upstream} }},\n{{ path = \"/b\", {upstream} }},\n{{ path = \"/a\", {upstream} }}]\n"
+        );
+        let expected = ["7 there is a `route` for `/a` already | write one with all its upstreams, or remove one"];
+        assert_eq!(lines_of_mistakes(&format!("{SITE}{routes}")), expected);
+        let redirects = "redirect = [\n{ from = \"/a\", to = \"https://a.example/b\" },\n{ from = \"/a\", to = \"https://a.example/c\" }]\n";
+        let expected = ["6 there is a `redirect` for `/a` already | remove one of the two"];
+        assert_eq!(lines_of_mistakes(&format!("{SITE}{redirects}")), expected);
+        let ranges = "range = [\n{ allow = [\"192.0.2.0/24\"] },\n{ path = \"/\", deny = [\"192.0.2.1\"] }]\n";
+        let expected = ["6 there is a `range` for `/` already | write one with all its networks"];
+        assert_eq!(lines_of_mistakes(&format!("{SITE}{ranges}")), expected);
+
+        let range = |keys: &str| lines_of_mistakes(&format!("{SITE}range = [{{ path = \"/y\", {keys} }}]\n"));
+        let unreadable = "4 `300.1.1.1` is not a range of addresses | write it like \"10.1.0.0/16\"";
+        assert_eq!(range("allow = [\"300.1.1.1\"]"), [unreadable]);
+        assert_eq!(range("deny = \"300.1.1.1\""), [unreadable]);
+        let nothing = "4 it names no network | add `allow = [\"203.0.113.0/24\"]` or `deny`";
+        assert_eq!(range("allow = []"), [nothing]);
+    }
+
+    /// A number of the wrong kind is told the range of its key.
+    #[test]
+    fn the_range_of_a_key_is_said() {
+        for (value, said) in [
+            (
+                "\"many\"",
+                "4 `tries_max` is a text, and should be a whole number from 1 to 16 | write it like tries_max = 1",
+            ),
+            ("-1", "4 `tries_max` is -1, out of range | write a whole number from 1 to 16"),
+            ("17", "4 `tries_max` is 17, out of range | write something from 1 to 16"),
+        ] {
+            assert_eq!(lines_of_mistakes(&format!("{SITE}tries_max = {value}\n")), [said]);
+        }
     }
 
     /// Each mistake is named at its key.

@@ -315,7 +315,7 @@ impl Exchange<'_> {
         let is_head = self.request.method == "HEAD";
         let (mut sent, mut parser) = (Flow::default(), HeadParser::default());
         let mut broken: Option<Fault> = None;
-        let (mut informational, mut is_alone) = (0, false);
+        let (mut informational, mut is_alone, mut is_shut_out) = (0, false, false);
         let rate_min = if self.request.is_grpc() { 0 } else { self.worker.rate_min() };
         let mut meter = ClientMeter::new(rate_min);
         let mut quiet = Quiet::default();
@@ -328,7 +328,7 @@ impl Exchange<'_> {
                         if !self.goes_on_without(&fault, &sent) {
                             return Poll::Ready(Err(Unanswered::Client(fault)));
                         }
-                        is_alone = true;
+                        (is_alone, is_shut_out) = (true, matches!(fault, Fault::ShutOut));
                     }
                     if broken.is_none() && !sent.is_done {
                         match sent.poll(cx, body, &mut peer) {
@@ -348,6 +348,10 @@ impl Exchange<'_> {
                 }),
             )
             .await;
+            // Its request goes on; whoever sent it is told at once.
+            if std::mem::take(&mut is_shut_out) {
+                self.shut_out(body.inner()).await;
+            }
             match step {
                 Ok(Ok(())) if reply.status == 101 => {
                     let is_asked = self.request.upgrades
@@ -424,7 +428,7 @@ impl Exchange<'_> {
         }
         let date = (reply.fields.first(Name::Date).is_none() && !is_tunnel && !is_call).then(|| self.worker.date());
         let extras = Extras { cookie: self.cookie(upstream, mark), date, added };
-        if body.inner().begin(self.request, reply, keeps, &extras).is_err() {
+        if !is_alone && body.inner().begin(self.request, reply, keeps, &extras).is_err() {
             return Outcome { status: 499, cut: Some("the client went away"), ..Outcome::default() };
         }
         if is_tunnel {
@@ -553,16 +557,18 @@ impl Exchange<'_> {
         Outcome { tries: tried.len(), ..outcome }
     }
 
+    /// Answers a client that is let in no more.
+    async fn shut_out<D: Downstream>(&self, client: &mut D) -> Outcome {
+        let reply = OwnReply { added: self.site.own_fields(self.visitor.is_tls), ..OwnReply::of(403) };
+        self.worker.say(client, &reply, false, self.request.method == "HEAD").await
+    }
+
     /// The client itself can't go on.
     async fn given_up<D: Downstream>(&self, body: &mut Replayed<'_, D>, fault: &Fault, tries: usize) -> Outcome {
         let refusal = match fault {
             Fault::Refused(refusal) => *refusal,
             Fault::Late => Refusal::TooSlow,
-            Fault::ShutOut => {
-                let reply = OwnReply { added: self.site.own_fields(self.visitor.is_tls), ..OwnReply::of(403) };
-                let outcome = self.worker.say(body.inner(), &reply, false, self.request.method == "HEAD").await;
-                return Outcome { tries, ..outcome };
-            }
+            Fault::ShutOut => return Outcome { tries, ..self.shut_out(body.inner()).await },
             Fault::Broken(_) | Fault::Unseen(_) | Fault::Reset(_) => {
                 return Outcome { status: 499, tries, cut: Some("the client went away"), ..Outcome::default() };
             }

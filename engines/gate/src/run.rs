@@ -76,7 +76,7 @@ pub struct GateEngine {
 struct Kept {
     shared: Arc<Shared>,
     news: Mutex<mpsc::Receiver<News>>,
-    tls: std::sync::Mutex<Tls>,
+    tls: Arc<std::sync::Mutex<Tls>>,
 }
 
 impl GateEngine {
@@ -109,7 +109,9 @@ impl GateEngine {
             _ = self.figures.0.set(Arc::clone(&shared));
             _ = self.succession.shared.set(Arc::clone(&shared));
             let tls = Tls::new(Arc::clone(&shared.challenges), acme::folder(&self.state));
-            Arc::new(Kept { shared, news: Mutex::new(receiver), tls: std::sync::Mutex::new(tls) })
+            let tls = Arc::new(std::sync::Mutex::new(tls));
+            _ = self.succession.certificates.set((Arc::clone(&tls), Arc::clone(&context.secrets)));
+            Arc::new(Kept { shared, news: Mutex::new(receiver), tls })
         };
         Arc::clone(self.kept.get_or_init(make))
     }
@@ -441,7 +443,7 @@ impl Attempt<'_> {
 
     fn say_what_is_not_kept(&mut self) {
         let beside = if self.succession.came_after() {
-            ", and a process whose place it has taken does not hear of it"
+            ", and a process whose place it has taken, if one still runs, does not hear of it"
         } else {
             ""
         };

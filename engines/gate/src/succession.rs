@@ -10,14 +10,16 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use engine::BoxFuture;
 use engine::succession::Handover;
+use engine::{BoxFuture, Secrets};
 use event::Time;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::watch;
 
 use crate::plan::{Closing, Plan};
+use crate::settings::Site;
+use crate::tls::Tls;
 use crate::worker::Shared;
 
 /// How a gate comes into the place of another one, and another one into its own.
@@ -25,6 +27,8 @@ use crate::worker::Shared;
 pub(crate) struct Succession {
     /// What the gate shares, once it runs.
     pub(crate) shared: OnceLock<Arc<Shared>>,
+    /// Its certificates, once it runs, and what opens their keys.
+    pub(crate) certificates: OnceLock<(Arc<Mutex<Tls>>, Arc<Secrets>)>,
     /// Sockets that were given, and that no listener of the policy has claimed.
     given: Mutex<Vec<TcpListener>>,
     known: Mutex<Option<Known>>,
@@ -114,6 +118,23 @@ impl Succession {
 }
 
 impl Handover for Succession {
+    /// The process that takes its place has no certificates but those in the files as they are now.
+    fn obstacle(&self) -> BoxFuture<'_, Option<String>> {
+        Box::pin(async move {
+            let (shared, (tls, secrets)) = (self.shared.get()?, self.certificates.get()?);
+            let sites: Vec<Site> = shared.plan.borrow().sites.iter().map(|site| site.settings.clone()).collect();
+            let (tls, secrets, now) = (Arc::clone(tls), Arc::clone(secrets), shared.clock.now());
+            let looked = tokio::task::spawn_blocking(move || {
+                tls.lock().unwrap_or_else(PoisonError::into_inner).unreadable(&sites, &secrets, now)
+            });
+            let faults = looked.await.ok().filter(|faults| !faults.is_empty())?;
+            Some(format!(
+                "the new process could not serve over TLS what this one does: {}. Mend the files, then upgrade again",
+                faults.join("; ")
+            ))
+        })
+    }
+
     fn says_all(&self) -> BoxFuture<'_, ()> {
         self.is_to_say.send_modify(|times| *times += 1);
         let (times, mut said) = (*self.is_to_say.borrow(), self.has_said.subscribe());

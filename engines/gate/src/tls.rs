@@ -131,7 +131,7 @@ impl Tls {
             if !self.loaded.get(&site.domain).is_some_and(|loaded| loaded.is_of(site, &path, &key)) {
                 match load(site, &path, &key, secrets, now) {
                     Ok(loaded) => drop(self.loaded.insert(site.domain.clone(), loaded)),
-                    Err(why) => problems.push(format!("the certificate of {} can't be used: {why}", site.domain)),
+                    Err(why) => problems.push(unusable(site, &why)),
                 }
             }
             let Some(loaded) = self.loaded.get(&site.domain) else { continue };
@@ -159,6 +159,15 @@ impl Tls {
         sites.iter().filter(|site| site.speaks_tls()).any(is_outdated)
     }
 
+    /// Why certificates that are loaded could not be loaded again from their files as these are now. What is loaded stays.
+    pub(crate) fn unreadable(&self, sites: &[Site], secrets: &Secrets, now: Time) -> Vec<String> {
+        let fault = |site: &Site| {
+            let (path, key) = self.place(site).filter(|_| self.loaded.contains_key(&site.domain))?;
+            load(site, &path, &key, secrets, now).err().map(|why| unusable(site, &why))
+        };
+        sites.iter().filter_map(fault).collect()
+    }
+
     /// What browsers make of the certificate of each site that speaks TLS.
     pub(crate) fn shown<'s>(&self, sites: &'s [Site], now: Time) -> Vec<(&'s str, Shown)> {
         let shown = |site: &Site| self.loaded.get(&site.domain).map_or(Shown::Nothing, |loaded| loaded.shown(now));
@@ -173,6 +182,11 @@ impl Tls {
         }
         Some((site.certificate.clone()?, site.key.clone()?))
     }
+}
+
+/// What is said of a certificate that can't be loaded.
+fn unusable(site: &Site, why: &str) -> String {
+    format!("the certificate of {} can't be used: {why}", site.domain)
 }
 
 fn stamp(certificate: &Path, key: &KeyPlace) -> Stamp {
@@ -194,8 +208,12 @@ fn load(site: &Site, path: &Path, key: &KeyPlace, secrets: &Secrets, now: Time) 
     let stamp = stamp(path, key);
     let chain = std::fs::read(path).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
     let opened = secrets.open_now(&key.secret()).map_err(|error| error.to_string())?;
-    let loaded =
-        Loaded::of(&chain, opened.bytes(), site.names()).map_err(|why| format!("{}: {why}", path.display()))?;
+    let places = match key {
+        // Chain and key are one file, where an authority gave them.
+        KeyPlace::File(of_key) if of_key == path => path.display().to_string(),
+        _ => format!("{}, with its key in {}", path.display(), key.secret()),
+    };
+    let loaded = Loaded::of(&chain, opened.bytes(), site.names()).map_err(|why| format!("{places}: {why}"))?;
     let is_settled = stamp.iter().flatten().all(|file| now.since(file.changed) > SETTLES_WITHIN);
     Ok(Loaded { stamp, is_settled, ..loaded })
 }

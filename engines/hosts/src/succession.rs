@@ -303,6 +303,9 @@ impl SuccessionDoor {
         if *stage.borrow_and_update() != Stage::Alone {
             return Reply::error(409, "another process takes its place already: ask that one");
         }
+        if let Some(why) = self.succession.handover.obstacle().await {
+            return Reply::error(409, &why);
+        }
         let mut companion = match self.programs.companion(&self.program) {
             Ok(companion) => companion,
             Err(error) => return Reply::error(500, &format!("{error}: the one that runs goes on")),

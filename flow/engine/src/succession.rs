@@ -17,6 +17,9 @@ pub const SOCKETS_MAX: usize = 250;
 
 /// An engine whose work goes on in another process.
 pub trait Handover: Send + Sync {
+    /// Why no other process is to take its place now, and what to do: that one could not serve what this one serves.
+    fn obstacle(&self) -> BoxFuture<'_, Option<String>>;
+
     /// Says what it has observed and not said yet: what it records later goes nowhere, unless the other process fails.
     fn says_all(&self) -> BoxFuture<'_, ()>;
 

@@ -218,6 +218,14 @@ impl Table<'_> {
         }
     }
 
+    /// Whether the user wrote a list without anything in it.
+    pub fn has_empty_list(&self, key: &str) -> bool {
+        match &self.0 {
+            Mode::Reading(reading) => reading.entries.get(key).is_some_and(|entry| entry.node.is_empty_list()),
+            Mode::Recording(_) => false,
+        }
+    }
+
     /// Whether what is read is the example of the reference, and nobody's policy.
     pub fn is_example(&self) -> bool {
         matches!(&self.0, Mode::Reading(reading) if reading.context.is_example)
@@ -275,7 +283,7 @@ impl Table<'_> {
                 if V::PRIVATE {
                     reading.context.hide(Hidden { place: entry.node.place, after: None });
                 }
-                Some(Slot { key, node: &entry.node, context: reading.context })
+                Some(Slot { key, node: &entry.node, range: None, context: reading.context })
             }
         }
     }

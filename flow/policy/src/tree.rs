@@ -24,6 +24,12 @@ pub(crate) struct Node {
     pub(crate) data: Data,
 }
 
+impl Node {
+    pub(crate) fn is_empty_list(&self) -> bool {
+        matches!(&self.data, Data::List { items, .. } if items.is_empty())
+    }
+}
+
 /// A value.
 #[derive(Clone, Debug)]
 pub(crate) enum Data {

@@ -118,6 +118,8 @@ impl<V: Value> Value for Private<V> {
 pub struct Slot<'a> {
     pub(crate) key: &'a str,
     pub(crate) node: &'a Node,
+    /// The least and the largest number that it may hold, where the key narrows its kind.
+    pub(crate) range: Option<(String, String)>,
     pub(crate) context: &'a mut ReadContext,
 }
 
@@ -170,7 +172,7 @@ impl<'a> Slot<'a> {
         match self.node.data {
             Data::Integer(Some(number)) => Some(number),
             Data::Integer(None) => {
-                self.wrong(format!("`{}` is too large a number", self.key), format!("write {}", V::SHAPE));
+                self.wrong(format!("`{}` is too large a number", self.key), format!("write {}", self.shape::<V>()));
                 None
             }
             _ => self.wrong_type::<V, _>(),
@@ -230,7 +232,7 @@ impl<'a> Slot<'a> {
         let Data::Table(entries) = &self.node.data else { return self.wrong_type::<T, _>() };
         let context = self.context;
         let read = |(name, entry): (&String, &'a crate::tree::Entry)| {
-            let slot = Slot { key: name, node: &entry.node, context: &mut *context };
+            let slot = Slot { key: name, node: &entry.node, range: None, context: &mut *context };
             V::read(slot).map(|value| (name.clone(), value))
         };
         let values: Vec<Option<_>> = entries.iter().map(read).collect();
@@ -239,14 +241,14 @@ impl<'a> Slot<'a> {
 
     /// One value, or a list of them. All are read, whatever is wrong with one.
     pub(crate) fn list<V: Value>(self) -> Option<Vec<V>> {
-        let Self { key, node, context } = self;
+        let Self { key, node, context, .. } = self;
         match &node.data {
             Data::List { items, .. } => {
-                let read = |node| V::read(Slot { key, node, context: &mut *context });
+                let read = |node| V::read(Slot { key, node, range: None, context: &mut *context });
                 let values: Vec<Option<V>> = items.iter().map(read).collect();
                 values.into_iter().collect()
             }
-            _ => V::read(Slot { key, node, context }).map(|value| vec![value]),
+            _ => V::read(Slot { key, node, range: None, context }).map(|value| vec![value]),
         }
     }
 
@@ -255,23 +257,24 @@ impl<'a> Slot<'a> {
     where
         V: Value + PartialOrd + fmt::Display,
     {
-        let Self { key, node, context } = self;
+        let Self { key, node, context, .. } = self;
         let nodes = match &node.data {
             Data::List { items, .. } => items.as_slice(),
             _ => std::slice::from_ref(node),
         };
-        let read = |node| Slot { key, node, context: &mut *context }.within(range);
+        let read = |node| Slot { key, node, range: None, context: &mut *context }.within(range);
         let values: Vec<Option<V>> = nodes.iter().map(read).collect();
         values.into_iter().collect()
     }
 
     pub(crate) fn is_empty_list(&self) -> bool {
-        matches!(&self.node.data, Data::List { items, .. } if items.is_empty())
+        self.node.is_empty_list()
     }
 
     pub(crate) fn within<V: Value + PartialOrd + fmt::Display>(self, range: &RangeInclusive<V>) -> Option<V> {
-        let Self { key, node, context } = self;
-        let value = V::read(Slot { key, node, context: &mut *context })?;
+        let Self { key, node, context, .. } = self;
+        let bounds = is_bare::<V>().then(|| (as_toml(range.start()), as_toml(range.end())));
+        let value = V::read(Slot { key, node, range: bounds, context: &mut *context })?;
         if range.contains(&value) {
             return Some(value);
         }
@@ -313,9 +316,21 @@ impl<'a> Slot<'a> {
         name
     }
 
+    /// What it should hold, in words.
+    pub(crate) fn shape<V: Value>(&self) -> String {
+        match &self.range {
+            Some((least, largest)) => format!("{} from {least} to {largest}", V::SHAPE_IN_RANGE),
+            None => V::SHAPE.to_owned(),
+        }
+    }
+
     /// Reports the wrong type, unless a syntax error has said it already.
     pub(crate) fn wrong_type<V: Value, T>(&mut self) -> Option<T> {
-        let bare = !V::EXAMPLE.starts_with('"');
+        let bare = is_bare::<V>();
+        let example: Cow<'_, str> = match &self.range {
+            Some((least, _)) => least.into(),
+            None => written::<V>(),
+        };
         let remedy = match &self.node.data {
             Data::Broken => {
                 self.context.passed_over += 1;
@@ -325,14 +340,19 @@ impl<'a> Slot<'a> {
                 format!("remove the quotes: {text}")
             }
             Data::List { .. } if !V::EXAMPLE.starts_with('{') => {
-                format!("write a single one, such as {} = {}", self.key, V::EXAMPLE)
+                format!("write a single one, such as {} = {example}", self.key)
             }
-            _ => format!("write it like {} = {}", self.key, written::<V>()),
+            _ => format!("write it like {} = {example}", self.key),
         };
-        let reason = format!("`{}` is {}, and should be {}", self.key, self.node.data.describe(), V::SHAPE);
+        let reason = format!("`{}` is {}, and should be {}", self.key, self.node.data.describe(), self.shape::<V>());
         self.wrong(reason, remedy);
         None
     }
+}
+
+/// Whether values of this kind are written without quotes.
+fn is_bare<V: Value>() -> bool {
+    !V::EXAMPLE.starts_with('"')
 }
 
 /// How a value of this kind is written: a table with the keys that it needs, all else by its example.
@@ -347,7 +367,7 @@ fn written<V: Value>() -> Cow<'static, str> {
 
 /// The value as one writes it in the policy: in quotes if its kind is.
 pub(crate) fn as_toml<V: Value + fmt::Display>(value: &V) -> String {
-    if V::EXAMPLE.starts_with('"') { format!("\"{value}\"") } else { value.to_string() }
+    if is_bare::<V>() { value.to_string() } else { format!("\"{value}\"") }
 }
 
 /// As much of a text as fits a message.

@@ -246,7 +246,13 @@ impl CommandContext for Asking<'_> {
     fn judge(&self, policy: &Path, text: &str) -> Result<JudgedPolicy, Failure> {
         let configuration = Configuration::load_as(policy, Some(text), self.registry).map_err(|mistakes| {
             let shown = mistakes.render(self.terminal.err_coloured());
-            Failure::new(format!("the policy would have mistakes, and is left as it is:\n{shown}")).code(USAGE)
+            let is_written = std::fs::read_to_string(policy).is_ok_and(|written| written == text);
+            let what = if is_written {
+                "the policy has mistakes"
+            } else {
+                "the policy would have mistakes, and is left as it is"
+            };
+            Failure::new(format!("{what}:\n{shown}")).code(USAGE)
         })?;
         let agent = configuration.part::<hosts::Config>().map(|hosts| hosts.agent.clone()).unwrap_or_default();
         Ok(JudgedPolicy { agent_ids: agent.ids(), agent: agent.user, agent_socket: agent.socket })

@@ -47,6 +47,7 @@ struct Inside {
     socket: Client,
     downloads: Client,
     waits: Client,
+    posts: Client,
     uploads: Client,
 }
 
@@ -62,10 +63,13 @@ impl Inside {
         let mut waits = Client::connect(gate.http).expect("it listens");
         waits.send("GET /waits HTTP/1.1\r\nHost: t.example\r\n\r\n");
         eventually("the request to wait", || behind.waits.has_answered().then_some(()));
+        let mut posts = Client::connect(gate.http).expect("it listens");
+        posts.send("POST /waits HTTP/1.1\r\nHost: t.example\r\nContent-Length: 4\r\n\r\npost");
+        eventually("the post to be there", || behind.waits.heard().ends_with("post").then_some(()));
         let mut uploads = Client::connect(gate.http).expect("it listens");
         uploads.send("POST /waits HTTP/1.1\r\nHost: t.example\r\nContent-Length: 100\r\n\r\npart");
         eventually("the upload to begin", || behind.waits.heard().ends_with("part").then_some(()));
-        Self { socket, downloads, waits, uploads }
+        Self { socket, downloads, waits, posts, uploads }
     }
 
     /// All of them are out: both ends of the WebSocket are told.
@@ -73,6 +77,7 @@ impl Inside {
         assert_eq!(self.socket.read_to_end(), VIOLATION);
         assert_eq!(self.downloads.read_to_end(), b"", "the rest of a reply is not sent");
         assert_eq!(self.waits.reply(false).map(|reply| reply.status), Some(403));
+        assert_eq!(self.posts.reply(false).map(|reply| reply.status), Some(403), "it goes on without its client");
         assert_eq!(self.uploads.reply(false).map(|reply| reply.status), Some(403), "the rest of it is not waited for");
         eventually("the upstream to hear that its client goes away", || {
             let heard = behind.echo.heard();

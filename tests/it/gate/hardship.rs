@@ -243,7 +243,14 @@ fn a_full_disk_stops_no_request() {
     eventually("the log to be missed", || {
         gate.status()["problems"].to_string().contains("can't be written").then_some(())
     });
+    let drained = gate.ask(&["drain", &near.address().to_string()]);
+    assert_eq!(drained.status.code(), Some(1), "{}", transcript(&drained));
+    assert!(transcript(&drained).contains("it can't be written to the disk"), "{}", transcript(&drained));
+    assert_eq!(exchange(http, HELLO), 503, "in effect all the same");
+    assert_eq!(gate.ask(&["resume", &near.address().to_string()]).status.code(), Some(1), "nor can that be written");
+    assert_eq!(exchange(http, HELLO), 200);
     let closed = gate.ask(&["close", "t.example", "--json"]);
+    assert_eq!(closed.status.code(), Some(1), "it is not kept: {}", transcript(&closed));
     let said: serde_json::Value = serde_json::from_slice(&closed.stdout).expect("JSON");
     assert_eq!((said["closed"].as_bool(), said["kept"].as_bool()), (Some(true), Some(false)));
     assert_eq!(exchange(http, HELLO), 403, "in effect all the same");

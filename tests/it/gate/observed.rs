@@ -182,7 +182,8 @@ fn requests_are_counted() {
     let killed_at = wall_micros();
     assert!(command("kill").args(["-9", &pid]).status().expect("kill runs").success());
     eventually("another gate", || process_of(&arguments).filter(|other| *other != pid));
-    eventually("it to listen", || Client::connect(gate.http));
+    // The one that was replaced just before may be about to close its socket still.
+    eventually("it to answer", || (ask("/bad") == 503).then_some(()));
     let back_at = eventually_within(PATIENCE, "counts to go on", || {
         // One that fails, so that its minute is told at once, as soon as the gate observes.
         assert_eq!(ask("/bad"), 503);

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::client::{Client, exchange};
 use super::faults::Load;
 use super::http2_client::{Http2Client, UNSEEN};
-use super::tls::Certificate;
+use super::tls::{Certificate, curl};
 use super::upstream::{Echo, Upstream, process_of};
 use super::{Gate, policy};
 use crate::harness::{Up, binary, command, eventually, free_port, garant, number, report, transcript};
@@ -448,6 +448,54 @@ impl Drop for Gap {
 
 fn kill(pid: &str) {
     assert!(command("kill").args(["-9", pid]).status().expect("kill runs").success(), "{pid}");
+}
+
+/// AV-4, ED-1: an upgrade after which a site would be served without its certificate is refused, and changes nothing; one that was never
+/// served does not stand in the way.
+#[test]
+fn an_upgrade_that_would_end_tls_is_refused() {
+    let (near, https) = (Upstream::start(1), free_port());
+    let (certificate, other) = (Certificate::make(), Certificate::make());
+    let site = format!(
+        "upstream = [{{ url = \"http://{0}\" }}]\n{1}\n\
+         [[site]]\ndomain = \"u.example\"\ncertificate = \"/nowhere/chain.pem\"\nkey = {{ file = \"/nowhere/key.pem\" }}\n\
+         upstream = [{{ url = \"http://{0}\" }}]",
+        near.address(),
+        certificate.keys()
+    );
+    let gate = Gate::start_with(&format!("https = [\"127.0.0.1:{https}\"]"), &site);
+    let is_served = || {
+        let url = format!("https://t.example:{https}/echo");
+        let hello = curl(&certificate.path("ca.pem"), https, &url, &["--http1.1"]);
+        assert!(hello.stdout.starts_with(b"HTTP/1.1 200 "), "{}", transcript(&hello));
+    };
+    is_served();
+    let before = pid_of(&gate);
+    let is_refused = |why: &str| {
+        let refused = gate.ask(&["upgrade"]);
+        let said = transcript(&refused);
+        assert_eq!(refused.status.code(), Some(1), "{why}: {said}");
+        for part in ["the certificate of t.example can't be used", why, "Mend the files, then upgrade again"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert!(!said.contains("u.example"), "{said}");
+        assert_eq!(pid_of(&gate), before);
+        is_served();
+    };
+    let [chain, key, away] = ["chain.pem", "key.pem", "away"].map(|name| certificate.path(name));
+    let own = std::fs::read(&key).expect("a key");
+    // At once: the gate has not looked at the files since.
+    std::fs::write(&key, std::fs::read(other.path("key.pem")).expect("a key")).expect("written");
+    is_refused(&format!("{}, with its key in {}", chain.display(), key.display()));
+    std::fs::write(&key, "junk").expect("written");
+    is_refused("its key is none in PEM");
+    std::fs::write(&key, &own).expect("written");
+    std::fs::rename(&chain, &away).expect("moved");
+    is_refused("can't be read");
+    std::fs::rename(&away, &chain).expect("moved back");
+    let upgraded = gate.ask(&["upgrade"]);
+    assert!(upgraded.status.success(), "{}", transcript(&upgraded));
+    is_served();
 }
 
 /// AV-4: `kill -9` of either process, after everything was given and before the new one serves. That of the new one costs nothing. That

@@ -54,7 +54,8 @@ macro_rules! integers {
                 let fits = Self::try_from(number).ok();
                 if fits.is_none() {
                     let reason = format!("`{}` is {number}, out of range", slot.key());
-                    slot.wrong(reason, format!("write {}", Self::SHAPE));
+                    let remedy = format!("write {}", slot.shape::<Self>());
+                    slot.wrong(reason, remedy);
                 }
                 fits
             }
