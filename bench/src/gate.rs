@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::process::{Process, children, cpu_s, garant, now, pause, resident_mb};
 use crate::{Outcome, row};
 
-mod edge;
+pub(crate) mod edge;
 
 /// Connections of clients at a time.
 const CLIENTS: usize = 32;

@@ -32,6 +32,8 @@ fn main() -> ExitCode {
         Some("idle") => idle::run(),
         Some("told") => told::run(),
         Some("gate") => gate::run(),
+        // A part of it.
+        Some("gate-reload") => gate::edge::reload(),
         Some("guard") => guard::run(),
         Some("backup") => backup::run(),
         // Parts of that of backups, each for itself.

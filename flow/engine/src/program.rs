@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use event::Span;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
@@ -23,6 +24,9 @@ const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 const SETPRIV: &str = "/usr/bin/setpriv";
 /// How long it takes at most to read what a program that has ended said last, where others still have its standard error.
 const SAID_WITHIN: Span = Span::from_secs(1);
+/// How often it is looked whether a program that was told to quit has ended, and how long apart.
+const QUIT_LOOKS: u32 = 500;
+const QUIT_LOOK: std::time::Duration = std::time::Duration::from_millis(10);
 /// The most that is kept of standard error.
 const ERRORS_BYTES_MAX: usize = 4096;
 
@@ -35,6 +39,7 @@ pub struct Program {
     input: Vec<u8>,
     owner: Option<(u32, u32)>,
     is_tied: bool,
+    ended_by: Option<Signal>,
     ends_alone: bool,
     is_our_own: bool,
     deadline: Span,
@@ -51,6 +56,7 @@ impl Program {
             input: Vec::new(),
             owner: None,
             is_tied: false,
+            ended_by: None,
             ends_alone: false,
             is_our_own: false,
             deadline: Span::from_secs(30),
@@ -113,6 +119,14 @@ impl Program {
     #[must_use]
     pub const fn tied(mut self) -> Self {
         self.is_tied = true;
+        self
+    }
+
+    /// Has it end what it has started before it ends itself, when the [`Running`] is dropped: it is told SIGQUIT, and killed where it
+    /// takes longer than five seconds. For a server of several processes, which would go on for some seconds if one was killed.
+    #[must_use]
+    pub const fn quits(mut self) -> Self {
+        self.ended_by = Some(Signal::QUIT);
         self
     }
 
@@ -271,7 +285,7 @@ impl Programs {
     /// # Errors
     /// It is missing, or can't be started.
     pub fn stream(&self, program: &Program) -> Result<Running, ProgramError> {
-        self.start(program, false).map(|child| Running::of(program.name, child))
+        self.start(program, false).map(|child| Running::of(program, child))
     }
 
     /// Starts a program as [`Self::stream`] does, whose standard input is written to while it runs: see [`Running::stdin`].
@@ -279,7 +293,7 @@ impl Programs {
     /// # Errors
     /// It is missing, or can't be started.
     pub fn filter(&self, program: &Program) -> Result<Running, ProgramError> {
-        self.start(program, true).map(|child| Running::of(program.name, child))
+        self.start(program, true).map(|child| Running::of(program, child))
     }
 
     /// Starts a program that belongs to this process and writes its log where this one does. It is told to stop (SIGTERM) by
@@ -336,13 +350,14 @@ impl Programs {
     }
 }
 
-/// A program that is running, and writes. Dropped, it is killed.
+/// A program that is running, and writes. Dropped, it is killed, or told to [quit](Program::quits).
 pub struct Running {
     name: &'static str,
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
     stderr: Tail,
     child: Child,
+    ended_by: Option<Signal>,
 }
 
 impl fmt::Debug for Running {
@@ -352,9 +367,10 @@ impl fmt::Debug for Running {
 }
 
 impl Running {
-    fn of(name: &'static str, mut child: Child) -> Self {
+    fn of(program: &Program, mut child: Child) -> Self {
+        let Program { name, ended_by, .. } = *program;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), Tail::of(child.stderr.take()));
-        Self { name, stdin, stdout, stderr, child }
+        Self { name, stdin, stdout, stderr, child, ended_by }
     }
 
     /// Number of the process; `None` once it has ended.
@@ -388,6 +404,29 @@ impl Running {
     }
 }
 
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some((signal, pid)) = self.ended_by.zip(self.child.id().and_then(pid)) else { return };
+        if kill_process(pid, signal).is_err() {
+            return;
+        }
+        for _ in 0..QUIT_LOOKS {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "nothing can be awaited where something is dropped; it takes some milliseconds"
+            )]
+            std::thread::sleep(QUIT_LOOK);
+        }
+    }
+}
+
+fn pid(id: u32) -> Option<Pid> {
+    i32::try_from(id).ok().and_then(Pid::from_raw)
+}
+
 /// A program that belongs to this process.
 #[derive(Debug)]
 pub struct Companion {
@@ -417,9 +456,8 @@ impl Companion {
 
     /// Tells it to stop, waits for `within`, then kills it.
     pub async fn stop(&mut self, within: Span) {
-        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-        if let Some(pid) = pid
-            && rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_ok()
+        if let Some(pid) = self.child.id().and_then(pid)
+            && kill_process(pid, Signal::TERM).is_ok()
             && tokio::time::timeout(within.to_std(), self.child.wait()).await.is_ok()
         {
             return;
@@ -574,6 +612,20 @@ mod tests {
         } else {
             programs.run(&id("-u", 0, 0)).await.expect_err("nobody else may");
         }
+    }
+
+    /// A server whose processes would go on without it.
+    #[tokio::test]
+    async fn a_program_that_quits_ends_what_it_has_started() {
+        let script = "sleep 1000 >&2 & trap 'kill $!; wait; exit 2' QUIT; echo $!; while :; do sleep 0.05; done";
+        let program = Program::new("sh").args(["-c", script]).quits();
+        let mut running = Programs::of_system().stream(&program).expect("it starts");
+        let mut line = vec![0; 32];
+        let read = running.stdout().expect("once").read(&mut line).await.expect("it writes");
+        let pid: u32 = std::str::from_utf8(&line[..read]).expect("a number").trim().parse().expect("a number");
+        drop(running);
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z "), "it goes on: {state}");
     }
 
     #[test]

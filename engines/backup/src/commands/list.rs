@@ -285,10 +285,10 @@ pub(super) fn check(matches: &ArgMatches, command: &mut dyn CommandContext) -> R
             let wrong = command.painted(Style::Bad, &printable(wrong));
             command.line(&wrong);
         }
-        let verdict = if wrong.is_empty() {
-            command.painted(Style::Good, "all of it is whole at every copy")
-        } else {
-            command.painted(Style::Bad, &format!("{} things are wrong", wrong.len()))
+        let verdict = match wrong.len() {
+            0 => command.painted(Style::Good, "all of it is whole at every copy"),
+            1 => command.painted(Style::Bad, "one thing is wrong"),
+            count => command.painted(Style::Bad, &format!("{count} things are wrong")),
         };
         command.line(&format!("{read} were read: {verdict}"));
     }

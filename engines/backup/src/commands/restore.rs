@@ -298,8 +298,11 @@ fn merged(summary: &Summary<'_>, details: Value) -> Value {
 
 /// Says that a backup was not restored, and why.
 fn not_restored(wanted: &str, to: Time, error: &(dyn std::error::Error + 'static)) -> Failure {
-    Failure::new(format!("{wanted} is not restored to {to}"))
-        .because(error)
+    let failure = Failure::new(format!("{wanted} is not restored to {to}")).because(error);
+    if matches!(error.downcast_ref::<DatabaseError>(), Some(DatabaseError::Files { .. })) {
+        return failure.remedy("mend that, remove what is there of the restore, and restore it again");
+    }
+    failure
         .remedy(format!(
             "see what can be restored with `garant backup list {wanted}`; where somebody has deleted or replaced something in a bucket, add \
              --as-first-written to both"

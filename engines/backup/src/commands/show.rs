@@ -213,9 +213,9 @@ fn write(shown: &Shown, command: &mut dyn CommandContext) {
     for copy in &shown.copies {
         let state = match (copy.is_whole, copy.locked_until, &copy.error) {
             (_, _, Some(error)) => printable(error).into_owned(),
-            (false, ..) => "not whole there".to_owned(),
-            (true, Some(until), _) => format!("whole, locked until {until}"),
-            (true, None, _) => "whole, nothing is locked".to_owned(),
+            (false, ..) => "not all there".to_owned(),
+            (true, Some(until), _) => format!("all there, locked until {until}"),
+            (true, None, _) => "all there, nothing is locked".to_owned(),
         };
         line(&format!("at {}", copy.name), state);
     }

@@ -27,7 +27,8 @@ const PARTS_AT_ONCE: usize = 2;
 pub struct SetEntry {
     /// What it is.
     pub manifest: Manifest,
-    /// The copies that have its manifest and every part, by their place in [`Repository::copies`].
+    /// The copies that have its manifest and every part, in the size of the other copies or else whole, by their place in
+    /// [`Repository::copies`].
     pub copies: BTreeSet<usize>,
     /// Bytes as they are stored, at one copy.
     pub stored: u64,
@@ -118,8 +119,17 @@ impl Catalog {
                         manifest.streams.iter().flat_map(|stream| (1..=stream.parts).map(|part| stream.part(part)));
                     let (mut at, mut stored): (BTreeSet<usize>, u64) = ((0..repository.copies().len()).collect(), 0);
                     for name in parts.chain([MANIFEST.to_owned()]) {
-                        let places = objects.get(&format!("{folder}/{name}")).map_or(&[][..], Vec::as_slice);
-                        at.retain(|copy| places.iter().any(|(has, _)| has == copy));
+                        let name = format!("{folder}/{name}");
+                        let places = objects.get(&name).map_or(&[][..], Vec::as_slice);
+                        let differ = places.windows(2).any(|pair| pair[0].1 != pair[1].1);
+                        let mut whole = Vec::new();
+                        for &(copy, _) in places {
+                            // Of copies of several sizes, one is damaged: which one, only reading tells.
+                            if !differ || repository.verify(copy, &name).await.is_ok() {
+                                whole.push(copy);
+                            }
+                        }
+                        at.retain(|copy| whole.contains(copy));
                         stored += places.first().map_or(0, |(_, size)| *size);
                     }
                     catalog.sets.push(SetEntry { manifest, copies: at, stored });
