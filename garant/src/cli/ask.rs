@@ -40,12 +40,20 @@ pub(crate) struct Asking<'a> {
     terminal: &'a mut Terminal,
     /// The exit code of a command that was interrupted while it waited for an answer.
     interrupted: Cell<Option<u8>>,
+    /// Signals to stop, from the first wait on: one that comes between two waits ends the next.
+    signals: Cell<Option<StopSignals>>,
 }
 
 impl<'a> Asking<'a> {
     /// The context of a command that asks the garant that runs on `data`, and waits on `runtime`.
     pub(crate) fn new(data: PathBuf, runtime: &'a Runtime, registry: &'a Registry, terminal: &'a mut Terminal) -> Self {
-        Self { data, runtime, registry, terminal, interrupted: Cell::new(None) }
+        Self { data, runtime, registry, terminal, interrupted: Cell::new(None), signals: Cell::new(None) }
+    }
+
+    /// The signals to stop, to be put back after a wait.
+    fn signals(&self) -> Result<StopSignals, Failure> {
+        let _within = self.runtime.enter();
+        self.signals.take().map_or_else(|| StopSignals::taken(Arc::new(SystemClock)), Ok)
     }
 
     fn ask_role(&self, role: &Role, socket: Option<&Path>, question: &Question) -> Result<Answer, Failure> {
@@ -197,15 +205,17 @@ impl CommandContext for Asking<'_> {
     }
 
     fn wait(&self, work: BoxFuture<'_, ()>) -> Result<(), Failure> {
-        self.runtime.block_on(async {
-            let mut signals = StopSignals::taken(Arc::new(SystemClock))?;
+        let mut signals = self.signals()?;
+        let waited = self.runtime.block_on(async {
             tokio::select! {
                 () = work => Ok(()),
                 kind = signals.next() => {
                     Err(Failure::new("interrupted: what was begun is not finished").code(exit_code(kind)))
                 }
             }
-        })
+        });
+        self.signals.set(Some(signals));
+        waited
     }
 
     fn watcher(&self) -> Arc<dyn Watcher> {
@@ -221,6 +231,8 @@ impl CommandContext for Asking<'_> {
     }
 
     fn prompt(&self, question: &str) -> Option<String> {
+        // Before the question is seen: Ctrl-C in answer to it is not to be lost.
+        let mut signals = self.signals().ok()?;
         if !self.terminal.question(question) {
             return None;
         }
@@ -228,7 +240,6 @@ impl CommandContext for Asking<'_> {
         let (tell, typed) = tokio::sync::oneshot::channel();
         drop(std::thread::spawn(|| drop(tell.send(terminal::typed()))));
         let answer = self.runtime.block_on(async {
-            let mut signals = StopSignals::taken(Arc::new(SystemClock)).ok()?;
             tokio::select! {
                 typed = typed => typed.ok()?,
                 kind = signals.next() => {
@@ -237,6 +248,7 @@ impl CommandContext for Asking<'_> {
                 }
             }
         });
+        self.signals.set(Some(signals));
         if answer.is_none() {
             Terminal::no_answer();
         }
