@@ -107,6 +107,20 @@ fn now() -> Instant {
     Instant::now()
 }
 
+/// Puts a program in its place: a copy of the file `from` that can be run. Another process copies it: while this one wrote, a child of
+/// another test could hold the file as well, and a file that somebody writes to can't be run (`ETXTBSY`, execve(2)).
+pub(crate) fn put_program(from: &Path, at: &Path) {
+    let put = command("install").args(["-m", "755"]).arg(from).arg(at).output().expect("install runs");
+    assert!(put.status.success(), "{}", transcript(&put));
+}
+
+/// Puts a program of the shell in its place, as [`put_program`] does.
+pub(crate) fn put_script(text: &str, at: &Path) {
+    let source = at.with_extension("source");
+    std::fs::write(&source, text).expect("written");
+    put_program(&source, at);
+}
+
 /// Wall clock in µs, for comparing what was published with what was done.
 #[expect(clippy::disallowed_methods, reason = "the truth that a test compares with")]
 pub(crate) fn wall_micros() -> i64 {

@@ -17,7 +17,7 @@ mod sessions;
 pub(crate) mod simulated;
 mod sockets;
 #[cfg(test)]
-mod test_net;
+pub(crate) mod test_net;
 
 pub use allowlist::{Allowed, Allowlist, Refusal, read_list, shown};
 pub use bans::{Ban, BanCounts, BanKey, Bans, BansError, Opened, Origin, PastBans};

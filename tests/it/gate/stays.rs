@@ -1,6 +1,6 @@
 //! The gate stays: whatever is replaced of it, its policy, its listeners or its own program, no request and no WebSocket is lost.
 
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -16,7 +16,9 @@ use super::http2_client::{Http2Client, UNSEEN};
 use super::tls::{Certificate, curl};
 use super::upstream::{Echo, Upstream, process_of};
 use super::{Gate, policy};
-use crate::harness::{Up, binary, command, eventually, free_port, garant, number, report, transcript};
+use crate::harness::{
+    Up, binary, command, eventually, free_port, garant, number, put_program, put_script, report, transcript,
+};
 
 const HELLO: &str = "GET /echo HTTP/1.1\r\nHost: t.example\r\n\r\n";
 /// A masked frame of five bytes, as clients send them.
@@ -255,7 +257,7 @@ fn what_outlives_the_drain_is_told_to_go() {
         certificate.keys(),
         echo.address()
     );
-    let gate = Gate::start_with(&format!("https = [\"127.0.0.1:{https}\"]\ndrain = \"2 s\""), &site);
+    let gate = Gate::start_with(&format!("https = [\"127.0.0.1:{https}\"]\ndrain = \"6 s\""), &site);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let mut http2 = runtime.block_on(Http2Client::connect(&certificate.path("ca.pem"), https));
@@ -321,7 +323,7 @@ impl Alone {
         eventually("the gate to listen", || Client::connect(http));
         let folder = up.stop();
         eventually("its end", || Client::connect(http).is_none().then_some(()));
-        std::fs::copy(binary(), folder.path().join("garant")).expect("copied");
+        put_program(binary(), &folder.path().join("garant"));
         let notified = folder.path().join("notify.sock");
         let heard = UnixDatagram::bind(&notified).expect("bound");
         heard.set_read_timeout(Some(super::client::DEADLINE)).expect("set");
@@ -342,8 +344,7 @@ impl Alone {
     /// Puts another program in the place of the gate's, as packages do.
     fn replace(&self, script: &str) {
         let new = self.folder.path().join("new");
-        std::fs::write(&new, script).expect("written");
-        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).expect("set");
+        put_script(script, &new);
         std::fs::rename(&new, self.program()).expect("replaced");
     }
 

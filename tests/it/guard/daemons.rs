@@ -7,7 +7,7 @@ use std::process::Stdio;
 use super::bench::{
     ATTACKER, Bench, HOST, OTHER, SSHD, append, ask, banned, done, entries, folder, ready, until_banned,
 };
-use crate::harness::{eventually, pause, transcript};
+use crate::harness::{eventually, pause, put_script, transcript};
 
 /// A `/dev` of its own with a syslog that writes a file as Debian's does, then sshd in it.
 const SYSLOG_AND_SSHD: &str = r#"
@@ -36,7 +36,7 @@ fn guess(bench: &Bench, at: &Path, from: &str, user: &str) {
         bench
             .outside(&[
                 "timeout",
-                "6",
+                "15",
                 "ssh",
                 "-F",
                 "none",
@@ -67,8 +67,7 @@ fn a_brute_force_on_sshd_is_banned_and_who_has_a_key_never_is() {
         done(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", &file(key)]);
     }
     done(&["cp", &file("user_key.pub"), &file("keys")]);
-    std::fs::write(at.join("askpass"), "#!/bin/sh\necho wrong\n").expect("written");
-    done(&["chmod", "755", &file("askpass")]);
+    put_script("#!/bin/sh\necho wrong\n", &at.join("askpass"));
     let configuration = format!(
         "ListenAddress {HOST}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n\
          PasswordAuthentication yes\nUseDNS no\nPidFile none\nMaxStartups 100\n",
@@ -93,7 +92,7 @@ fn a_brute_force_on_sshd_is_banned_and_who_has_a_key_never_is() {
             "-o",
             "UserKnownHostsFile=/dev/null",
             &format!("root@{HOST}"),
-            "echo in; sleep 5",
+            "echo in; sleep 15",
         ])
         .output()
         .expect("install openssh-client");

@@ -169,7 +169,9 @@ async fn again(words: &[&str], test: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("open to all");
     let program = folder.path().join("tests");
-    fs::copy(std::env::current_exe().expect("a path"), &program).expect("copied");
+    // Another process copies it: what this one writes, a child of another test could hold, and then it can't be run (`ETXTBSY`).
+    let put = Program::new("install").args(["-m", "755"]).arg(std::env::current_exe().expect("a path")).arg(&program);
+    Programs::of_system().run(&put).await.expect("copied");
     let (first, rest) = words.split_first().expect("a program");
     let first: &'static str = Box::leak(Box::from(*first));
     let again = Program::new(first).args(rest).arg("env").arg("GARANT_AGAIN=1").arg(program);

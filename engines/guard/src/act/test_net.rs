@@ -1,6 +1,6 @@
 //! Two network namespaces with a cable between them: a host that is guarded, and one outside. For tests, as root.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -34,6 +34,15 @@ fn ip(line: &str) {
     assert!(output.status.success(), "ip {line}: {} (root is needed)", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Puts a program of the shell in its place. Another process copies it: while this one wrote, a child of another test could hold the
+/// file as well, and a file that somebody writes to can't be run (`ETXTBSY`, execve(2)).
+pub(crate) fn put_script(text: &str, at: &Path) {
+    let source = at.with_extension("source");
+    std::fs::write(&source, text).expect("written");
+    let put = command("install").args(["-m", "755"]).args([&source, at]).output().expect("install coreutils");
+    assert!(put.status.success(), "install: {}", String::from_utf8_lossy(&put.stderr));
+}
+
 impl TestNet {
     pub(super) fn new() -> Self {
         assert!(std::path::Path::new("/usr/sbin/nft").exists(), "install nftables");
@@ -57,9 +66,7 @@ impl TestNet {
         }
         // Programs of the guarded host: `nft`, in its namespace.
         let wrapper = net.folder.path().join("nft");
-        std::fs::write(&wrapper, format!("#!/bin/sh\nexec /usr/sbin/ip netns exec {name}h /usr/sbin/nft \"$@\"\n"))
-            .expect("written");
-        std::fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("executable");
+        put_script(&format!("#!/bin/sh\nexec /usr/sbin/ip netns exec {name}h /usr/sbin/nft \"$@\"\n"), &wrapper);
         net
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::act::simulated::Simulated;
+use crate::act::test_net::put_script;
 use crate::config::LOGS_UNREAD;
 use crate::door::ImportedBan;
 use crate::events::{Acted, Detail, Impaired};
@@ -706,9 +707,8 @@ fn what_is_large_is_kept_less_often() {
 
 /// A program of the shell for `on_ban`, which does this with its arguments `$1 $2 $3`; `@` is the folder.
 fn program(settings: &mut Settings, at: &Path, text: &str) {
-    write(at, "program", &format!("#!/bin/sh\n{text}\n"));
     let path = at.join("program");
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("executable");
+    put_script(&format!("#!/bin/sh\n{text}\n").replace('@', at.to_str().expect("UTF-8")), &path);
     settings.on_ban = Some(path);
 }
 
@@ -843,14 +843,18 @@ async fn a_program_that_is_not_there_is_said_before_it_is_needed() {
     running.until("a run that fails", |running| running.acted().len() == 1).await;
     let failed = running.world.journal.of::<Acted>().into_iter().find_map(|acted| acted.failed).expect("a reason");
     assert!(failed.contains(&running.folder.path().join("program").display().to_string()), "{failed}");
-    write(running.folder.path(), "program", "#!/bin/sh\necho \"$1 $2\" >> @/told\n");
+    let at = running.folder.path();
+    let (path, aside) = (at.join("program"), at.join("aside"));
+    put_script(&format!("#!/bin/sh\necho \"$1 $2\" >> {}/told\n", at.display()), &aside);
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode));
+    mode(&aside, 0o644).expect("set");
+    std::fs::rename(&aside, &path).expect("moved");
     let found = |running: &Running, what: &str| {
         running.world.clock.suspend(Span::from_secs(61));
         said(running).contains(what)
     };
     running.until("another word", |running| found(running, "`chmod +x` it")).await;
-    let path = running.folder.path().join("program");
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("executable");
+    mode(&path, 0o755).expect("executable");
     running.until("the ban", |running| found(running, "") && running.told() == ["ban 10.67.4.1"]).await;
     running.until("nothing to say", |running| found(running, "") && said(running) == "[]").await;
 }

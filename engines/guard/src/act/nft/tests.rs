@@ -6,7 +6,7 @@ use event::Span;
 use ipnet::IpNet;
 
 use super::owner::Owner;
-use crate::act::test_net::{HOST4, HOST6, OPERATOR4, OPERATOR6, OTHER4, OTHER6, TestNet, tcp_server};
+use crate::act::test_net::{HOST4, HOST6, OPERATOR4, OPERATOR6, OTHER4, OTHER6, TestNet, put_script, tcp_server};
 use crate::act::{Firewall as _, FirewallError, Hold, Lasting, Missed, Nft, Ports, Protocol, Scans, Wanted};
 
 fn net(text: &str) -> IpNet {
@@ -246,8 +246,7 @@ async fn a_missing_program_and_a_missing_right_say_what_to_do() {
     let folder = tempfile::tempdir().expect("a folder");
     let wrapper = folder.path().join("nft");
     let script = "#!/bin/sh\nexec /usr/bin/setpriv --reuid 65534 --regid 65534 --clear-groups --bounding-set -all /usr/sbin/nft \"$@\"\n";
-    std::fs::write(&wrapper, script).expect("written");
-    std::fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("executable");
+    put_script(script, &wrapper);
     let nobody = Nft::new(engine::Programs::in_folders([folder.path().to_owned()]));
     for error in [nobody.replace(&operator()).await.expect_err("no right"), nobody.read().await.expect_err("no right")]
     {
