@@ -113,7 +113,14 @@ fn is_lock(line: &str, pid: u32, inode: u64) -> bool {
 /// The lock of a data directory, held until this is dropped.
 #[derive(Debug)]
 pub(crate) struct DirLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for DirLock {
+    /// Unlocks, as closing would not where a program is just being started: until it is, it has the file open too.
+    fn drop(&mut self) {
+        _ = self.file.unlock();
+    }
 }
 
 impl DirLock {
@@ -155,7 +162,7 @@ impl DirLock {
             .and_then(|()| file.write_all(line.as_bytes()))
             .and_then(|()| file.set_len(line.len() as u64))
             .map_err(OpenError::io("writing the lock file", &path))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
