@@ -33,7 +33,7 @@ mod tests;
 const COMMAND_WITHIN: Span = Span::from_secs(1800);
 const STOPPED_WITHIN: Span = Span::from_secs(1800);
 const ANSWERS_WITHIN: Span = Span::from_secs(600);
-/// How long after its start a server may have no process.
+/// How long after its start a server may have no process, and how long one that has a process may be silent before it is told to stop.
 const RUNS_WITHIN: Span = Span::from_secs(60);
 /// How often it is looked whether it has stopped, or answers.
 const LOOKS_EVERY: Span = Span::from_millis(200);
@@ -336,6 +336,7 @@ impl Rewind<'_> {
     }
 
     async fn stop(&mut self, unshipped: bool) -> Result<(), NotPromoted> {
+        self.settle().await;
         let shipped = if self.is_running() {
             self.watcher.doing("ship the log", 0, None);
             let shipping = self.live.ship(self.context, self.repository);
@@ -462,6 +463,19 @@ impl Rewind<'_> {
     /// Whether a server works in the directory of data: its processes have it as their working directory.
     fn is_running(&self) -> bool {
         works_in(&self.journal.data)
+    }
+
+    /// Waits for the end of a server that was told to stop, by a rewind that was interrupted or by somebody else: it answers nobody any
+    /// more, and still works there.
+    async fn settle(&self) {
+        let begun = self.context.clock.monotonic();
+        while self.is_running() && !self.live.answers(self.context).await {
+            if self.context.clock.monotonic().since(begun) > RUNS_WITHIN {
+                return;
+            }
+            self.watcher.doing("wait for the server", 0, None);
+            tokio::time::sleep(LOOKS_EVERY.to_std()).await;
+        }
     }
 
     async fn stop_server(&self) -> Result<(), DatabaseError> {

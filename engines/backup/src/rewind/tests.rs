@@ -18,6 +18,8 @@ struct Server {
     unshipped: Mutex<[Option<&'static str>; 2]>,
     /// Whether it lets nobody commit while its log is shipped.
     holds: AtomicBool,
+    /// Whether it answers nobody, as one does that is ending.
+    silent: AtomicBool,
 }
 
 impl Server {
@@ -26,6 +28,7 @@ impl Server {
             folder: tempfile::tempdir().expect("a folder"),
             unshipped: Mutex::default(),
             holds: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
         };
         for (folder, which) in [("data", "old"), ("data.aside", "restored")] {
             fs::create_dir(server.at(folder)).expect("made");
@@ -88,11 +91,16 @@ impl Drop for Server {
 
 impl Live for Server {
     fn layout<'a>(&'a self, _: &'a Context, _: Option<&'a Path>) -> BoxFuture<'a, Result<Layout, DatabaseError>> {
-        Box::pin(async { Ok(Layout { data: self.at("data"), beside: vec![self.at("log/binlog.000001")] }) })
+        Box::pin(async {
+            if self.silent.load(Ordering::Relaxed) {
+                return Err(DatabaseError::Database("the connection broke".to_owned()));
+            }
+            Ok(Layout { data: self.at("data"), beside: vec![self.at("log/binlog.000001")] })
+        })
     }
 
     fn answers<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, bool> {
-        Box::pin(async { self.is_running() })
+        Box::pin(async { self.is_running() && !self.silent.load(Ordering::Relaxed) })
     }
 
     fn ship<'a>(&'a self, _: &'a Context, _: &'a Arc<Repository>) -> BoxFuture<'a, Result<Hold, String>> {
@@ -216,6 +224,31 @@ async fn a_rewind_that_was_killed_goes_to_either_end() {
             return;
         }
     }
+}
+
+/// BK-2: whoever goes on while the server that was told to stop is ending waits for its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_ending_is_waited_for() {
+    let server = Arc::new(Server::new());
+    let mut journal = server.journal();
+    started(&server, &journal).await;
+    journal.write(Step::Stopping).expect("written");
+    server.silent.store(true, Ordering::Relaxed);
+    let (context, repository) = means();
+    let mut rewind = Rewind { context: &context, repository: &repository, live: &*server, watcher: &(), journal };
+    let ends = async {
+        tokio::time::sleep(Span::from_millis(500).to_std()).await;
+        let pid = fs::read_to_string(server.at("pid")).expect("it runs").trim().parse().expect("a number");
+        let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told to end");
+        while server.is_running() {
+            tokio::time::sleep(Span::from_millis(20).to_std()).await;
+        }
+        server.silent.store(false, Ordering::Relaxed);
+    };
+    let (promoted, ()) = tokio::join!(rewind.promote(false), ends);
+    promoted.expect("promoted");
+    assert_eq!(server.which("data"), "restored");
 }
 
 #[tokio::test(flavor = "multi_thread")]
