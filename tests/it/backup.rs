@@ -137,7 +137,7 @@ fn is_explained(at: &Path) {
     assert_eq!(explained["lost_s"], Value::Null, "{explained}");
     let copies = explained["copies"].as_array().cloned().unwrap_or_default();
     assert!(copies.len() == 2 && copies.iter().all(|copy| copy["burns"] == true), "{explained}");
-    assert!(copies.iter().all(|copy| copy["through"].is_string()), "{explained}");
+    assert!(copies.iter().all(|copy| copy["through"].is_string() && copy["all"] == true), "{explained}");
 }
 
 /// What every database must show: a base and the log come by themselves, a restore is exact, tests are made, promises judged.

@@ -182,13 +182,22 @@ impl Left {
         self.has.as_ref().map(|stretches| stretches.iter().map(|stretch| stretch.through).max())
     }
 
-    fn json(&self) -> serde_json::Value {
+    /// Whether it alone can be restored to every instant that all copies together can be restored to.
+    fn has_all(&self, together: &[Restorable]) -> bool {
+        let is_in =
+            |it: &Restorable, own: &Restorable| own.log == it.log && own.from <= it.from && own.through >= it.through;
+        self.has.as_ref().is_ok_and(|own| together.iter().all(|it| own.iter().any(|own| is_in(it, own))))
+    }
+
+    fn json(&self, together: &[Restorable]) -> serde_json::Value {
         let (through, error) = match self.through() {
             Ok(through) => (through, None),
             Err(error) => (None, Some(error.to_string())),
         };
         let through = through.map(Time::to_rfc3339);
-        json!({ "name": self.name, "place": self.place, "burns": self.burns, "through": through, "error": error })
+        let all = self.has_all(together);
+        let (name, place, burns) = (&self.name, &self.place, self.burns);
+        json!({ "name": name, "place": place, "burns": burns, "through": through, "all": all, "error": error })
     }
 }
 
@@ -197,6 +206,9 @@ pub(super) fn explain(matches: &ArgMatches, command: &mut dyn CommandContext) ->
     let (stretches, copies) = with_repository(matches, command, |context, settings, repository| {
         Box::pin(async move {
             known(settings, &wanted)?;
+            // Together they may have more than any of them; where none can be read, the first cause says why. Before each of them: what an
+            // agent brings meanwhile is no lack.
+            let together = stretches(context, settings, &repository, &wanted).await?;
             let mut copies = Vec::new();
             for (at, copy) in repository.copies().iter().enumerate() {
                 let has = stretches(context, settings, &Arc::new(repository.only(at)), &wanted).await;
@@ -210,8 +222,7 @@ pub(super) fn explain(matches: &ArgMatches, command: &mut dyn CommandContext) ->
                 };
                 copies.push(Left { name: copy.name.clone(), place: copy.objects.place().to_owned(), burns, has });
             }
-            // Together they may have more than any of them; where none can be read, the first cause says why.
-            Ok((stretches(context, settings, &repository, &wanted).await?, copies))
+            Ok((together, copies))
         })
     })?;
     let now = command.now();
@@ -220,7 +231,7 @@ pub(super) fn explain(matches: &ArgMatches, command: &mut dyn CommandContext) ->
     let lost = left.map(|left| now.since(left).max(Span::ZERO).coarse());
     if wants_json(matches) {
         let lost_s = lost.map(Span::secs);
-        let copies: Vec<serde_json::Value> = copies.iter().map(Left::json).collect();
+        let copies: Vec<serde_json::Value> = copies.iter().map(|copy| copy.json(&stretches)).collect();
         let unproven = json!([{ "promise": "BK-9", "reason": "same host" }]);
         command.json(&json!({
             "copies": copies, "restorable": stretches, "lost_s": lost_s, "now": now.to_rfc3339(), "unproven": unproven
@@ -239,7 +250,14 @@ pub(super) fn explain(matches: &ArgMatches, command: &mut dyn CommandContext) ->
     }
     for copy in &copies {
         let has = match copy.through() {
-            Ok(Some(through)) if through == last.through => command.painted(Style::Good, "has all that there is"),
+            Ok(Some(_)) if copy.has_all(&stretches) => command.painted(Style::Good, "has all that there is"),
+            Ok(Some(through)) if through >= last.through => {
+                let wanted = name(matches);
+                let words = format!(
+                    "reaches {through}, and lacks what others have of before: see `garant backup check {wanted}`"
+                );
+                command.painted(Style::Doubtful, &words)
+            }
             Ok(Some(through)) => command.painted(Style::Doubtful, &format!("alone reaches {through}")),
             Ok(None) => command.painted(Style::Bad, "has nothing that can be restored"),
             Err(error) => command.painted(Style::Bad, &printable(&format!("can't be read: {error}"))),
@@ -293,4 +311,27 @@ pub(super) fn check(matches: &ArgMatches, command: &mut dyn CommandContext) -> R
         command.line(&format!("{read} were read: {verdict}"));
     }
     Ok(u8::from(!wrong.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// BK-8: a copy that reaches the end has not all where a piece of its log is missing before that.
+    #[test]
+    fn a_copy_with_a_gap_has_not_all() {
+        let stretch = |from: i64, through: i64| {
+            let (from, through) = (Time::from_secs(from), Time::from_secs(through));
+            Restorable { log: Some("shop".to_owned()), from, through, log_through: through }
+        };
+        let has_all = |own: Vec<Restorable>| {
+            Left { name: "near".to_owned(), place: "/near".to_owned(), burns: false, has: Ok(own) }
+                .has_all(&[stretch(10, 90)])
+        };
+        assert!(has_all(vec![stretch(10, 90)]) && has_all(vec![stretch(5, 95)]));
+        assert!(!has_all(vec![stretch(10, 40), stretch(60, 90)]), "there is a gap");
+        assert!(!has_all(vec![stretch(20, 90)]), "the oldest base is missing");
+        assert!(!has_all(vec![Restorable { log: Some("another".to_owned()), ..stretch(10, 90) }]));
+        assert!(!has_all(Vec::new()));
+    }
 }
