@@ -37,6 +37,7 @@ mod downstream;
 mod events;
 mod exchange;
 mod figures;
+mod file;
 mod group;
 mod hardening;
 mod heads;

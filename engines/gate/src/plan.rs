@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::codec::target::loosest;
 use crate::count::Count;
+use crate::file;
 use crate::group::{Group, Upstream};
 use crate::hardening::{Added, Hardening};
 use crate::health::Rules;
@@ -174,7 +175,7 @@ impl Plan {
         let mut plan = Self { gate: Some(desired.gate.clone()), acme: desired.acme.clone(), ..Self::default() };
         for settings in &desired.sites {
             let old = before.site(&settings.domain);
-            let document = settings.down_file.as_ref().and_then(|path| match read_document(path) {
+            let document = settings.down_file.as_ref().and_then(|path| match file::read(path, DOCUMENT_BYTES_MAX) {
                 Ok(document) => Some(document),
                 Err(error) => {
                     problems.push(format!(
@@ -259,16 +260,6 @@ impl Plan {
 fn is_below(path: &str, prefix: &str) -> bool {
     let rest = path.strip_prefix(prefix);
     rest.is_some_and(|rest| prefix.ends_with('/') || rest.is_empty() || rest.starts_with('/'))
-}
-
-fn read_document(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut document = Vec::new();
-    std::fs::File::open(path)?.take(DOCUMENT_BYTES_MAX + 1).read_to_end(&mut document)?;
-    if u64::try_from(document.len()).unwrap_or(u64::MAX) > DOCUMENT_BYTES_MAX {
-        return Err(std::io::Error::other(format!("it is longer than {} KiB", DOCUMENT_BYTES_MAX / 1024)));
-    }
-    Ok(document)
 }
 
 fn group<'k, K: Iterator<Item = &'k Arc<Upstream>>>(

@@ -22,8 +22,12 @@ use rustls::sign::CertifiedKey;
 
 use crate::acme;
 use crate::acme::challenges::{ALPN, Challenges};
+use crate::file;
 use crate::settings::{KeyPlace, Site};
 use crate::stream::TlsVersion;
+
+/// Largest file with the certificate of a site and what it rests on.
+const CHAIN_BYTES_MAX: u64 = 256 * 1024;
 
 /// Certificates by name.
 #[derive(Debug)]
@@ -206,7 +210,8 @@ fn stamp(certificate: &Path, key: &KeyPlace) -> Stamp {
 /// Reads the certificate of a site and its key, and proves that they belong together.
 fn load(site: &Site, path: &Path, key: &KeyPlace, secrets: &Secrets, now: Time) -> Result<Loaded, String> {
     let stamp = stamp(path, key);
-    let chain = std::fs::read(path).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
+    let chain =
+        file::read(path, CHAIN_BYTES_MAX).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
     let opened = secrets.open_now(&key.secret()).map_err(|error| error.to_string())?;
     let places = match key {
         // Chain and key are one file, where an authority gave them.

@@ -493,6 +493,8 @@ fn an_upgrade_that_would_end_tls_is_refused() {
     std::fs::write(&key, &own).expect("written");
     std::fs::rename(&chain, &away).expect("moved");
     is_refused("can't be read");
+    assert!(command("mkfifo").arg(&chain).status().expect("mkfifo runs").success());
+    is_refused("it is no regular file");
     std::fs::rename(&away, &chain).expect("moved back");
     let upgraded = gate.ask(&["upgrade"]);
     assert!(upgraded.status.success(), "{}", transcript(&upgraded));
