@@ -11,7 +11,7 @@ use event::{Span, Time};
 
 use crate::database::{DatabaseError, PieceHead};
 use crate::restorable::restorable;
-use crate::sealed::{Catalog, Manifest, Repository, RepositoryError, key_name};
+use crate::sealed::{Catalog, Manifest, Repository, RepositoryError, key_name, set_time};
 use crate::sources;
 
 /// How often what a copy lacks is looked for again: what comes while all is read is at one copy before it is at the other.
@@ -21,17 +21,26 @@ const LOOK_AFTER: Duration = Duration::from_secs(2);
 /// How long after a base its log may be on its way to where it ends.
 const COMES_WITHIN: Span = Span::from_secs(120);
 
-/// Reads all that there is of `backup` at each copy, and says how many bytes that were and what is wrong, in words.
+/// Reads all that there is of `backup` at each copy, and says how many bytes that were and what is wrong, in words. What is younger than
+/// `keep` must not have been destroyed.
 ///
 /// # Errors
 /// No copy can be listed.
 pub async fn check(
     repository: &Arc<Repository>,
     backup: &str,
+    keep: Span,
     watcher: &dyn Watcher,
 ) -> Result<(u64, Vec<String>), DatabaseError> {
     let mut wrong = Vec::new();
     let catalog = Catalog::read(repository, backup).await?;
+    if catalog.sets.is_empty() {
+        wrong.push("no base of it is finished and can be opened: nothing can be restored".to_owned());
+    }
+    let kept = catalog.destroyed.iter().filter_map(|set| Some((set, set_time(set)? + keep)));
+    wrong.extend(kept.filter(|(_, until)| *until > repository.now()).map(|(set, until)| {
+        format!("the base {set} is to be kept until {until}, and was destroyed: its key is at no copy")
+    }));
     wrong.extend(catalog.unreadable.iter().map(|(set, why)| format!("the base {set}: {why}")));
     let folders_of = |sets: &[String]| sets.iter().map(|set| format!("sets/{backup}/{set}/")).collect();
     // Of a base that is being written, each copy has another part.
@@ -226,6 +235,8 @@ mod tests {
     use super::*;
     use crate::inspection::tests::Shelf;
 
+    const KEEP: Span = Span::from_secs(90 * 86_400);
+
     /// BK-4: a check beside an agent that puts objects, first at one copy and then at the other, finds nothing wrong; what stays
     /// missing is.
     #[tokio::test(start_paused = true)]
@@ -241,10 +252,10 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(5)).await;
             std::fs::rename(&away, &last).expect("moved back");
         };
-        let (checked, ()) = tokio::join!(check(&shelf.repository, "shop-db", &()), comes);
+        let (checked, ()) = tokio::join!(check(&shelf.repository, "shop-db", KEEP, &()), comes);
         assert_eq!(checked.expect("checked").1, Vec::<String>::new());
         std::fs::remove_file(&last).expect("removed");
-        let (_, wrong) = check(&shelf.repository, "shop-db", &()).await.expect("checked");
+        let (_, wrong) = check(&shelf.repository, "shop-db", KEEP, &()).await.expect("checked");
         assert!(wrong.len() == 1 && wrong[0].contains("is missing"), "{wrong:?}");
     }
 
@@ -262,8 +273,24 @@ mod tests {
                 }
             }
         }
-        let (_, wrong) = check(&shelf.repository, "shop-db", &()).await.expect("checked");
-        assert_eq!(wrong, Vec::<String>::new());
+        let (_, wrong) = check(&shelf.repository, "shop-db", KEEP, &()).await.expect("checked");
+        assert_eq!(wrong, ["no base of it is finished and can be opened: nothing can be restored"]);
+    }
+
+    /// BK-4, BK-6: what was destroyed before its time is wrong, and nothing once it is over.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_destroyed_before_its_time_is_wrong() {
+        let shelf = Shelf::new();
+        let first = shelf.base(100).await;
+        shelf.base(200).await;
+        assert!(shelf.remove("keys", &first.set) > 0);
+        let destroyed = format!("the base {} is to be kept until ", first.set);
+        // As another process, which has opened nothing yet.
+        let (_, wrong) = check(&shelf.anew(), "shop-db", KEEP, &()).await.expect("checked");
+        assert!(wrong.iter().any(|it| it.starts_with(&destroyed)), "{wrong:?}");
+        shelf.world.clock.suspend(KEEP + Span::from_secs(1));
+        let (_, wrong) = check(&shelf.anew(), "shop-db", KEEP, &()).await.expect("checked");
+        assert!(!wrong.iter().any(|it| it.starts_with(&destroyed)), "{wrong:?}");
     }
 
     /// BK-4: a base whose log has not come as far yet is no fault while it may be on its way.
@@ -273,10 +300,10 @@ mod tests {
         shelf.log(1..4).await;
         shelf.world.clock.suspend(Span::from_secs(30));
         shelf.base(1000).await;
-        let (_, wrong) = check(&shelf.repository, "shop-db", &()).await.expect("checked");
+        let (_, wrong) = check(&shelf.repository, "shop-db", KEEP, &()).await.expect("checked");
         assert_eq!(wrong, Vec::<String>::new());
         shelf.world.clock.suspend(Span::from_secs(150));
-        let (_, wrong) = check(&shelf.repository, "shop-db", &()).await.expect("checked");
+        let (_, wrong) = check(&shelf.repository, "shop-db", KEEP, &()).await.expect("checked");
         assert!(wrong.len() == 1 && wrong[0].contains("does not go on from the base"), "{wrong:?}");
     }
 

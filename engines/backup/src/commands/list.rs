@@ -291,7 +291,7 @@ pub(super) fn check(matches: &ArgMatches, command: &mut dyn CommandContext) -> R
                 wrong.extend((more > 0).then(|| format!("and {more} more")));
                 return Ok((format!("{} snapshots, at all copies together,", checked.snapshots), wrong));
             }
-            let checked = crate::check::check(&repository, &wanted, &*watcher).await;
+            let checked = crate::check::check(&repository, &wanted, settings.keep, &*watcher).await;
             let (read, wrong) = checked.map_err(|error| unreadable(&error))?;
             Ok((bytes(read), wrong))
         })

@@ -20,6 +20,7 @@ pub(crate) struct Shelf {
     pub(crate) world: World,
     pub(crate) context: Context,
     pub(crate) repository: Arc<Repository>,
+    key: RepositoryKey,
     board: Arc<Board>,
     base_now: Arc<Notify>,
 }
@@ -32,12 +33,14 @@ impl Shelf {
         }
         let world = World::at(Time::from_secs(1_796_000_000));
         let context = world.context("agent".parse().expect("a name")).expect("a context");
-        let copies = ["near", "far"]
-            .map(|name| Copy { name: name.into(), objects: Arc::new(Directory::new(folder.path().join(name))) });
         let key = RepositoryKey::random(&*context.random);
-        let (clock, random) = (Arc::clone(&context.clock), Arc::clone(&context.random));
-        let repository = Arc::new(Repository::new(copies.to_vec(), key, KEEP, clock, random));
-        Self { folder, world, context, repository, board: Arc::default(), base_now: Arc::default() }
+        let repository = opened(folder.path(), &key, &context);
+        Self { folder, world, context, repository, key, board: Arc::default(), base_now: Arc::default() }
+    }
+
+    /// The repository as another process opens it, which remembers nothing.
+    pub(crate) fn anew(&self) -> Arc<Repository> {
+        opened(self.folder.path(), &self.key, &self.context)
     }
 
     fn inspector(&self, of: Of) -> Inspector {
@@ -99,7 +102,7 @@ impl Shelf {
     }
 
     /// Removes at both copies what has this in its name; says how many objects that were at each.
-    fn remove(&self, below: &str, part: &str) -> usize {
+    pub(crate) fn remove(&self, below: &str, part: &str) -> usize {
         let mut removed = 0;
         for copy in ["near", "far"] {
             for path in self.objects(copy, below).iter().filter(|path| path.to_string_lossy().contains(part)) {
@@ -117,6 +120,13 @@ impl Shelf {
     async fn asks_for_a_base(&self) -> bool {
         tokio::time::timeout(Duration::from_millis(1), self.base_now.notified()).await.is_ok()
     }
+}
+
+fn opened(folder: &std::path::Path, key: &RepositoryKey, context: &Context) -> Arc<Repository> {
+    let copies =
+        ["near", "far"].map(|name| Copy { name: name.into(), objects: Arc::new(Directory::new(folder.join(name))) });
+    let (clock, random) = (Arc::clone(&context.clock), Arc::clone(&context.random));
+    Arc::new(Repository::new(copies.to_vec(), key.clone(), KEEP, clock, random))
 }
 
 fn file() -> serde_json::Value {
